@@ -1,0 +1,1 @@
+"""Conformance chapters for LLM inference servers, and the proof that they catch defects."""

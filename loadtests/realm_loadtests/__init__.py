@@ -1,0 +1,1 @@
+"""Load scenarios and measurements for LLM inference servers."""
