@@ -1,0 +1,1 @@
+"""Arrays and the functions on them; nothing here knows what a model is."""

@@ -1,0 +1,77 @@
+"""The chat template of a model: a Jinja program that came with the file, and is therefore a stranger's
+program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+
+from realm_reference.model.errors import ChatTemplateError
+from realm_reference.model.gguf import GGUFFile
+from realm_reference.model.template_sandbox import TemplateEnvironment, TemplateLimit
+
+
+class ChatTemplate:
+    """A compiled chat template; `render` turns a conversation into the prompt's text. Safe to share between
+    threads.
+    """
+
+    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
+        self.source = source
+        self._environment = TemplateEnvironment()
+        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        try:
+            self._template = self._environment.compile_bounded(source)
+        except (jinja2.TemplateError, ArithmeticError, RecursionError, SyntaxError, ValueError) as error:
+            raise ChatTemplateError(f"the model's chat template does not compile: {_line(error)}") from None
+
+    @classmethod
+    def from_gguf(
+        cls, file: GGUFFile, texts: Sequence[str], bos: int | None, eos: int | None
+    ) -> ChatTemplate | None:
+        """The template in `tokenizer.chat_template`; None if the model has none, and so cannot chat.
+
+        Raises ModelFileError for one that does not compile.
+        """
+        source = file.metadata.get("tokenizer.chat_template")
+        if source is None:
+            return None
+        try:
+            return cls(
+                str(source),
+                bos_token="" if bos is None else texts[bos],
+                eos_token="" if eos is None else texts[eos],
+            )
+        except ChatTemplateError as error:
+            raise file.error(str(error)) from None
+
+    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+        """The prompt for `messages` ({"role", "content", ...} each), ending where the assistant's turn
+        begins if asked.
+
+        Raises ChatTemplateError when the template refuses the conversation (raise_exception), fails, or
+        goes past the limits of `TemplateEnvironment`.
+        """
+        variables = {**self._tokens, "messages": messages, "add_generation_prompt": add_generation_prompt}
+        try:
+            return self._environment.render_bounded(self._template, variables)
+        except TemplateLimit as error:
+            raise ChatTemplateError(f"the model's chat template was stopped: {_line(error)}") from None
+        except (
+            jinja2.TemplateError,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ) as error:
+            raise ChatTemplateError(
+                f"the model's chat template refused the messages: {_line(error)}"
+            ) from None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,19 @@
+"""What can go wrong with a model before it answers: always one line that names the thing, the fault and the
+remedy.
+"""
+
+
+class ModelError(Exception):
+    """A model cannot be used; the message is one line, meant for the user."""
+
+
+class ModelStoreError(ModelError):
+    """A known model could not be found, fetched or kept in the cache."""
+
+
+class ModelFileError(ModelError):
+    """A GGUF file is corrupt, truncated, or of a kind that the reference does not run."""
+
+
+class ChatTemplateError(ModelError):
+    """A chat template refused the conversation, failed, or did more work than a template may."""

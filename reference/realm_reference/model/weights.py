@@ -1,0 +1,127 @@
+"""The weights of a Llama model: dequantised, laid out for matrix products, and checked against the
+configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realm_reference.compute.numpy import Array, Arrays
+from realm_reference.model.config import LlamaConfig
+from realm_reference.model.gguf import GGUFFile
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One layer; matrices are [inputs, outputs], with q, k, v and gate, up each joined into one matrix."""
+
+    attention_norm: Array  # [hidden]
+    qkv: Array  # [hidden, (n_heads + 2 * n_kv_heads) * head_dim]
+    output: Array  # [n_heads * head_dim, hidden]
+    ffn_norm: Array  # [hidden]
+    gate_up: Array  # [hidden, 2 * intermediate]
+    down: Array  # [intermediate, hidden]
+
+
+@dataclass(frozen=True)
+class LlamaWeights:
+    """All weights; `unembedding` is the embedding itself, transposed, where the file ties them."""
+
+    embedding: Array  # [vocab, hidden]
+    layers: tuple[LayerWeights, ...]
+    final_norm: Array  # [hidden]
+    unembedding: Array  # [hidden, vocab]
+    rope_factors: NDArray[np.float64]  # [head_dim / 2]; each rotary frequency is divided by its factor
+
+
+def load_weights(file: GGUFFile, config: LlamaConfig, arrays: Arrays) -> LlamaWeights:
+    """Read every tensor of a Llama model.
+
+    Raises ModelFileError if one is missing or misshapen, or if the file has a tensor that a plain Llama
+    model does not: ignoring it would give wrong answers.
+    """
+    source = _Source(file, arrays)
+    vocab_size = file.tensors["token_embd.weight"].shape[0] if "token_embd.weight" in file.tensors else 0
+    embedding = arrays.from_numpy(source.read("token_embd.weight", (vocab_size, config.hidden_size)))
+    weights = LlamaWeights(
+        embedding=embedding,
+        layers=tuple(_load_layer(source, config, i) for i in range(config.n_layers)),
+        final_norm=arrays.from_numpy(source.read("output_norm.weight", (config.hidden_size,))),
+        unembedding=(
+            source.matrix(("output.weight", (vocab_size, config.hidden_size)))
+            if "output.weight" in file.tensors
+            else embedding.T
+        ),
+        rope_factors=_rope_factors(source, config),
+    )
+    source.refuse_leftovers()
+    return weights
+
+
+def _load_layer(source: _Source, config: LlamaConfig, index: int) -> LayerWeights:
+    hidden, ffn, d = config.hidden_size, config.intermediate_size, config.head_dim
+    prefix = f"blk.{index}."
+    q = source.read(prefix + "attn_q.weight", (config.n_heads * d, hidden))
+    k = source.read(prefix + "attn_k.weight", (config.n_kv_heads * d, hidden))
+    v = source.read(prefix + "attn_v.weight", (config.n_kv_heads * d, hidden))
+    arrays = source.arrays
+    return LayerWeights(
+        attention_norm=arrays.from_numpy(source.read(prefix + "attn_norm.weight", (hidden,))),
+        qkv=arrays.from_numpy(np.concatenate([_split_pairs(q, d), _split_pairs(k, d), v])).T,
+        output=source.matrix((prefix + "attn_output.weight", (hidden, config.n_heads * d))),
+        ffn_norm=arrays.from_numpy(source.read(prefix + "ffn_norm.weight", (hidden,))),
+        gate_up=source.matrix(
+            (prefix + "ffn_gate.weight", (ffn, hidden)), (prefix + "ffn_up.weight", (ffn, hidden))
+        ),
+        down=source.matrix((prefix + "ffn_down.weight", (hidden, ffn))),
+    )
+
+
+def _split_pairs(weight: NDArray[np.float32], head_dim: int) -> NDArray[np.float32]:
+    """Undo the file's order of q and k rows.
+
+    A Llama GGUF holds the rows of each head so that neighbours (2i, 2i + 1) are a rotary pair; `rotate`
+    pairs i with i + d/2, which needs no strided access. Both q and k are reordered alike, so their products
+    stay the same.
+    """
+    # [n_head * d, hidden] -> [n_head * d, hidden]
+    n_rows, hidden = weight.shape
+    return weight.reshape(n_rows // head_dim, head_dim // 2, 2, hidden).swapaxes(1, 2).reshape(n_rows, hidden)
+
+
+def _rope_factors(source: _Source, config: LlamaConfig) -> NDArray[np.float64]:
+    factors = np.full(config.head_dim // 2, config.rope_linear_factor)
+    if "rope_freqs.weight" in source.file.tensors:
+        factors = factors * source.read("rope_freqs.weight", factors.shape)
+    return factors
+
+
+class _Source:
+    """The tensors of a file, each checked for its shape; what was never read is a fault."""
+
+    def __init__(self, file: GGUFFile, arrays: Arrays) -> None:
+        self.file = file
+        self.arrays = arrays
+        self._unread = set(file.tensors)
+
+    def read(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        info = self.file.tensors.get(name)
+        if info is not None and info.shape != shape:
+            raise self.file.error(f"the tensor {name} has the shape {info.shape}, not {shape}")
+        self._unread.discard(name)
+        return self.file.tensor(name)
+
+    def matrix(self, *parts: tuple[str, tuple[int, int]]) -> Array:
+        """The named [outputs, inputs] tensors, one below the other, as the view [inputs, outputs]."""
+        rows = [self.read(name, shape) for name, shape in parts]
+        return self.arrays.from_numpy(rows[0] if len(rows) == 1 else np.concatenate(rows)).T
+
+    def refuse_leftovers(self) -> None:
+        if self._unread:
+            raise self.file.error(
+                f"the tensor {min(self._unread)[:80]!r} is not part of a plain Llama model",
+                "the reference cannot run this variant",
+            )
