@@ -1,0 +1,209 @@
+"""The routes of the MockServer: parse, check, generate, send, with the hooks of Variation at each station."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from aiohttp import web
+
+from realm_mocks.server.errors import ApiError
+from realm_mocks.server.generation import Generation, generate
+from realm_mocks.server.metrics import metrics_text
+from realm_mocks.server.model import answer_tokens, count_prompt_tokens
+from realm_mocks.server.records import RequestRecord
+from realm_mocks.server.replies import Reply, stream_events, whole_reply
+from realm_mocks.server.request import ChatRequest, check_request, parse_body
+from realm_mocks.server.schedule import Schedule
+from realm_mocks.server.sender import send_stream, sleep_until
+from realm_mocks.server.variation import State, Variation, bearer
+
+MODEL = "scripted-1"
+CONTEXT_LENGTH = 8192
+RECORDS_KEPT = 100_000
+MAX_BODY = 8 * 2**20
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class MockApp:
+    """One server's routes and memory. Lives on one event loop."""
+
+    def __init__(
+        self, schedule: Schedule, variations: Sequence[Variation], api_key: str | None, slots: int
+    ) -> None:
+        self.schedule = schedule
+        self.variations = variations
+        self.api_key = api_key
+        self.state = State(asyncio.Semaphore(slots))
+        self.records: deque[RequestRecord] = deque(maxlen=RECORDS_KEPT)
+        self._numbers = itertools.count(1)
+
+    def application(self) -> web.Application:
+        """The aiohttp application."""
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_route("*", "/v1/chat/completions", self._route(self._chat, "POST"))
+        app.router.add_route("*", "/v1/models", self._route(self._models, "GET"))
+        app.router.add_route("*", "/health", self._route(self._health, "GET"))
+        app.router.add_route("*", "/metrics", self._route(self._metrics, "GET"))
+        app.router.add_route("*", "/mock/records", self._route(self._records, "GET"))
+        app.router.add_route("*", "/{rest:.*}", self._route(self._unknown, ""))
+        return app
+
+    def _route(self, handler: Handler, method: str) -> Handler:
+        """Wrap a handler: method, key, gate, and errors turned into replies."""
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            try:
+                if method and request.method not in (method, "HEAD" if method == "GET" else method):
+                    message = f"{request.method} is not allowed here; use {method}"
+                    raise ApiError(405, message, code="method_not_allowed", headers={"Allow": method})
+                self._check_key(request)
+                async with AsyncExitStack() as gates:
+                    for variation in self.variations:
+                        if variation.gate is not None:
+                            await gates.enter_async_context(variation.gate(self.state))
+                    return await handler(request)
+            except ApiError as error:
+                for variation in self.variations:
+                    if variation.on_error is not None:
+                        variation.on_error(self.state, error)
+                return self._respond(request, Reply(error.status, error.body(), error.headers))
+
+        return serve
+
+    def _check_key(self, request: web.Request) -> None:
+        if self.api_key is None or request.path in ("/health", "/metrics", "/mock/records"):
+            return
+        header = request.headers.get("Authorization")
+        checks = [v.authorized for v in self.variations if v.authorized is not None] or [bearer]
+        if not all(check(header, self.api_key) for check in checks):
+            raise ApiError(
+                401,
+                "Missing or wrong API key",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    def _respond(self, request: web.Request, reply: Reply) -> web.Response:
+        for variation in self.variations:
+            if variation.reply is not None:
+                reply = variation.reply(request.path, reply)
+        headers = {**reply.headers, "Content-Type": reply.content_type}
+        return web.Response(status=reply.status, body=reply.payload(), headers=headers)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        number = next(self._numbers)
+        record = RequestRecord(f"chatcmpl-{number:08x}", False, time.perf_counter_ns())
+        self.records.append(record)
+        self.state.in_flight += 1
+        try:
+            chat = self._understand(raw)
+            record.stream = chat.stream
+            async with self.state.slots:
+                response = await self._answer(request, chat, number, record)
+            record.outcome = "completed"
+            record.finished_ns = time.perf_counter_ns()
+            return response
+        except ApiError:
+            record.outcome = "refused"
+            raise
+        except (asyncio.CancelledError, ConnectionError):
+            record.outcome = "disconnected"
+            await self._abandoned(record)
+            raise
+        finally:
+            self.state.in_flight -= 1
+
+    async def _abandoned(self, record: RequestRecord) -> None:
+        last = max(record.due_ns, default=0)
+        remaining = max(0.0, (last - time.perf_counter_ns()) / 1e9)
+        for variation in self.variations:
+            if variation.on_disconnect is not None:
+                await variation.on_disconnect(self.state, remaining)
+
+    def _understand(self, raw: bytes) -> ChatRequest:
+        for variation in self.variations:
+            raw = variation.body(raw) if variation.body else raw
+        unchecked = frozenset[str]().union(*(variation.unchecked for variation in self.variations))
+        chat = check_request(parse_body(raw), (MODEL,), unchecked)
+        for variation in self.variations:
+            chat = variation.request(chat, self.state) if variation.request else chat
+        if count_prompt_tokens(chat) > CONTEXT_LENGTH:
+            message = f"This model's context is {CONTEXT_LENGTH} tokens; the messages are longer"
+            raise ApiError(400, message, param="messages", code="context_length_exceeded")
+        return chat
+
+    async def _answer(
+        self, request: web.Request, chat: ChatRequest, number: int, record: RequestRecord
+    ) -> web.StreamResponse:
+        generations = [self._generate(chat, choice, number) for choice in range(chat.n)]
+        tokens = max(generation.completion_tokens for generation in generations)
+        record.due_ns = [record.arrived_ns + round(s * 1e9) for s in self.schedule.offsets(tokens)]
+        if not chat.stream:
+            whole = whole_reply(chat, generations, record.id)
+            for variation in self.variations:
+                whole = variation.whole(chat, whole) if variation.whole else whole
+            await sleep_until(record.due_ns[-1])
+            return self._respond(request, Reply(200, whole))
+        pieces = [self._pieces(chat, generation) for generation in generations]
+        events = stream_events(chat, generations, pieces, self.schedule, record.id)
+        for variation in self.variations:
+            events = variation.events(chat, events) if variation.events else events
+        return await send_stream(request, self._stream_head(request), events, record, self.state)
+
+    def _generate(self, chat: ChatRequest, choice: int, number: int) -> Generation:
+        tokens = answer_tokens(chat, choice, number, self.schedule.tokens)
+        generation = generate(tokens, chat.stop, chat.cap, count_prompt_tokens(chat))
+        for variation in self.variations:
+            if variation.generation is not None:
+                generation = variation.generation(chat, generation, self.state)
+        return generation
+
+    def _pieces(self, chat: ChatRequest, generation: Generation) -> list[str]:
+        for variation in self.variations:
+            if variation.pieces is not None:
+                return variation.pieces(chat, generation)
+        return list(generation.pieces)
+
+    def _stream_head(self, request: web.Request) -> Reply:
+        head = Reply(200, b"", {"Cache-Control": "no-cache"}, "text/event-stream; charset=utf-8")
+        for variation in self.variations:
+            head = variation.reply(request.path, head) if variation.reply else head
+        return head
+
+    async def _models(self, request: web.Request) -> web.StreamResponse:
+        card = {
+            "id": MODEL,
+            "object": "model",
+            "created": 1_700_000_000,
+            "owned_by": "realm",
+            "context_length": CONTEXT_LENGTH,
+        }
+        return self._respond(request, Reply(200, {"object": "list", "data": [card]}))
+
+    async def _health(self, request: web.Request) -> web.StreamResponse:
+        return self._respond(request, Reply(200, {"status": "ok"}))
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        text = metrics_text(self.state.in_flight, self.records).encode()
+        return self._respond(request, Reply(200, text, content_type="text/plain; version=0.0.4"))
+
+    async def _records(self, request: web.Request) -> web.StreamResponse:
+        body = json.dumps([record.as_json() for record in list(self.records)]).encode()
+        return web.Response(body=body, content_type="application/json")
+
+    async def _unknown(self, request: web.Request) -> web.StreamResponse:
+        raise ApiError(404, f"There is no {request.method} {request.path} here", code="not_found")
+
+
+def run_options() -> dict[str, Any]:
+    """Options of aiohttp's AppRunner: a closed connection cancels its handler, and no access log."""
+    return {"handler_cancellation": True, "access_log": None, "shutdown_timeout": 0.2}
