@@ -11,7 +11,8 @@ import jinja2
 
 from realm_reference.model.errors import ChatTemplateError
 from realm_reference.model.gguf import GGUFFile
-from realm_reference.model.template_sandbox import TemplateEnvironment, TemplateLimit
+from realm_reference.model.template_budget import TemplateLimit
+from realm_reference.model.template_sandbox import TemplateEnvironment
 
 
 class ChatTemplate:
@@ -55,7 +56,9 @@ class ChatTemplate:
         Raises ChatTemplateError when the template refuses the conversation (raise_exception), fails, or
         goes past the limits of `TemplateEnvironment`.
         """
-        variables = {**self._tokens, "messages": messages, "add_generation_prompt": add_generation_prompt}
+        # Templates ask whether tools and documents `is none`, which an undefined name is not.
+        variables = {**self._tokens, "messages": messages, "tools": None, "documents": None}
+        variables["add_generation_prompt"] = add_generation_prompt
         try:
             return self._environment.render_bounded(self._template, variables)
         except TemplateLimit as error:

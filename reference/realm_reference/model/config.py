@@ -75,7 +75,7 @@ class LlamaConfig:
         )
         if config.n_heads % config.n_kv_heads or head_dim % 2:
             raise file.error(
-                f"{n_heads} query heads of {head_dim} cannot share {config.n_kv_heads} key/value heads in rotated pairs"
+                f"{n_heads} query heads cannot share {config.n_kv_heads} key/value heads of {head_dim}"
             )
         read.same("rope.dimension_count", head_dim, "rotation of a part of each head")
         read.same("attention.value_length", head_dim, "values of another length than the keys")

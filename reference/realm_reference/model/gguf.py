@@ -161,6 +161,10 @@ class GGUFFile:
             ) from None
         return values.reshape(info.shape)
 
+    def count(self, name: str) -> int:
+        """The number of numbers in a tensor."""
+        return math.prod(self.tensors[name].shape)
+
     def sample(self) -> bytes:
         """The header and the first bytes of each tensor: what tells two files apart without reading them
         whole.

@@ -37,7 +37,7 @@ class KVCache:
         end = position + keys.shape[1]
         if not 0 <= position <= self._filled[layer]:
             raise ValueError(
-                f"position {position} leaves a gap: layer {layer} holds positions 0 to {self._filled[layer]} (exclusive)"
+                f"position {position} leaves a gap: layer {layer} holds {self._filled[layer]} positions"
             )
         if end > self._limit:
             raise ValueError(f"position {end - 1} is beyond the context of {self._limit} positions")

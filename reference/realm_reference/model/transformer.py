@@ -20,7 +20,7 @@ from realm_reference.model.weights import LlamaWeights
 
 __all__ = ["KVCache", "Transformer"]
 
-_CHUNK = 512  # positions that go through the layers at once: bounds the [n_head, n_seq, n_key] scores of a long prompt
+_CHUNK = 512  # positions that go through the layers at once: bounds the attention scores of a long prompt
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ _MAX_TOKENS = 1 << 22
 
 # Names of tokens that end a turn or a text in the templates of common chat models. Files often state only
 # one of them.
-_END_NAMES = frozenset(
-    ("<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|return|>")
-    + ("<|end_of_turn|>", "<end_of_turn>", "</s>")
-)
+_END_NAMES = {"<end_of_turn>", "</s>"} | {
+    f"<|{name}|>"
+    for name in ("im_end", "endoftext", "end_of_text", "eot_id", "eom_id", "end", "end_of_turn", "return")
+}
 
 
 class TokenKind(IntEnum):
