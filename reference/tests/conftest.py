@@ -1,0 +1,138 @@
+"""The models that the reference's tests run: the real one, and one that is written in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from realm_reference.model.fetch import fetch
+from realm_reference.model.model import Model, load_model
+
+# Printable ASCII, then the 256 bytes as GPT-2 writes them, then a few merges: enough for any text to have tokens.
+_CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+_MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "Ġ Ġ", "o r"]
+_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_HIDDEN, _HEADS, _KV_HEADS, _FFN, _LAYERS, _CONTEXT = 72, 9, 3, 96, 2, 640
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """The file of smollm2-135m, downloaded once into the cache."""
+    return fetch("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_path: Path) -> Model:
+    """The real model in float32. Sequences live in caches, so tests can share it."""
+    return load_model(smollm2_path)
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of 2 layers with 9 query and 3 key/value heads, byte-level BPE and a chat template."""
+    path = tmp_path_factory.mktemp("models") / "tiny.gguf"
+    write_tiny_gguf(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_gguf(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes variants of the tiny model: `metadata` replaces keys (None leaves one out), `tensors` likewise."""
+    folder = tmp_path_factory.mktemp("variants")
+
+    def make(metadata: dict[str, Any] | None = None, tensors: dict[str, Any] | None = None) -> Path:
+        path = folder / f"variant-{len(list(folder.iterdir()))}.gguf"
+        write_tiny_gguf(path, metadata, tensors)
+        return path
+
+    return make
+
+
+def write_tiny_gguf(
+    path: Path, metadata: dict[str, Any] | None = None, tensors: dict[str, Any] | None = None
+) -> None:
+    """Write the tiny model to `path` with the given changes."""
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, value in (_metadata() | (metadata or {})).items():
+        if isinstance(value, bool):
+            writer.add_bool(key, value)
+        elif isinstance(value, int):
+            writer.add_uint32(key, value)
+        elif isinstance(value, float):
+            writer.add_float32(key, value)
+        elif isinstance(value, str):
+            writer.add_string(key, value)
+        elif value is not None:
+            writer.add_array(key, value)
+    for name, values in (_tensors() | (tensors or {})).items():
+        if values is not None:
+            writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _vocabulary() -> list[str]:
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    alphabet = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+    return [*_CONTROL, *alphabet, *(merge.replace(" ", "") for merge in _MERGES)]
+
+
+def _metadata() -> dict[str, Any]:
+    tokens = _vocabulary()
+    return {
+        "general.name": "Tiny",
+        "general.license": "Apache-2.0",
+        "llama.block_count": _LAYERS,
+        "llama.context_length": _CONTEXT,
+        "llama.embedding_length": _HIDDEN,
+        "llama.feed_forward_length": _FFN,
+        "llama.attention.head_count": _HEADS,
+        "llama.attention.head_count_kv": _KV_HEADS,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.rope.freq_base": 10000.0,
+        "llama.rope.dimension_count": _HIDDEN // _HEADS,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [3] * len(_CONTROL) + [1] * (len(tokens) - len(_CONTROL)),
+        "tokenizer.ggml.merges": list(_MERGES),
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.chat_template": _TEMPLATE,
+    }
+
+
+def _tensors() -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(135)
+    d = _HIDDEN // _HEADS
+
+    def matrix(outputs: int, inputs: int) -> np.ndarray:
+        return (draw.standard_normal((outputs, inputs)) / np.sqrt(inputs)).astype(np.float32)
+
+    def norm() -> np.ndarray:
+        return draw.uniform(0.5, 1.5, _HIDDEN).astype(np.float32)
+
+    tensors = {"token_embd.weight": matrix(len(_vocabulary()), _HIDDEN) * 4, "output_norm.weight": norm()}
+    for i in range(_LAYERS):
+        tensors |= {
+            f"blk.{i}.attn_norm.weight": norm(),
+            f"blk.{i}.attn_q.weight": matrix(_HIDDEN, _HIDDEN),
+            f"blk.{i}.attn_k.weight": matrix(_KV_HEADS * d, _HIDDEN),
+            f"blk.{i}.attn_v.weight": matrix(_KV_HEADS * d, _HIDDEN),
+            f"blk.{i}.attn_output.weight": matrix(_HIDDEN, _HIDDEN),
+            f"blk.{i}.ffn_norm.weight": norm(),
+            f"blk.{i}.ffn_gate.weight": matrix(_FFN, _HIDDEN),
+            f"blk.{i}.ffn_up.weight": matrix(_FFN, _HIDDEN),
+            f"blk.{i}.ffn_down.weight": matrix(_HIDDEN, _FFN),
+        }
+    return tensors
