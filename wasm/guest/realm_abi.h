@@ -1,7 +1,7 @@
 /* Generated from contract.toml by `python -m realm_abi.generate`; edit that file instead.
  *
- * The guest's side of the ABI: error codes, structs, imports. All imports live in the module "env" and answer
- * a value >= 0 or one of the error codes. Pointers are offsets into the guest's exported memory.
+ * The guest's side of the ABI: error codes, structs, imports. All imports live in the module "env" and
+ * answer a value >= 0 or one of the error codes. Pointers are offsets into the guest's exported memory.
  */
 #ifndef REALM_ABI_H
 #define REALM_ABI_H

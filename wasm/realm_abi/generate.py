@@ -14,8 +14,8 @@ C_TYPES: Mapping[str, str] = {"u8": "uint8_t", "u32": "uint32_t", "u64": "uint64
 HEADER_HEAD = """\
 /* Generated from contract.toml by `python -m realm_abi.generate`; edit that file instead.
  *
- * The guest's side of the ABI: error codes, structs, imports. All imports live in the module "{module}" and answer
- * a value >= 0 or one of the error codes. Pointers are offsets into the guest's exported memory.
+ * The guest's side of the ABI: error codes, structs, imports. All imports live in the module "{module}" and
+ * answer a value >= 0 or one of the error codes. Pointers are offsets into the guest's exported memory.
  */
 #ifndef REALM_ABI_H
 #define REALM_ABI_H

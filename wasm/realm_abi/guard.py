@@ -1,8 +1,9 @@
 """The guard: raw wasm parameters in, checked values out. The one place where bounds are checked.
 
-Everything is driven by the contract; nobody writes a bounds check by hand. Sizes are Python integers, so neither
-`ptr + len` nor a product such as `n_ids * hidden_size * 4` can wrap, and nothing is allocated before the checks:
-a window becomes a NumPy view of guest memory, never a copy. The one copy is a text, made after its bounds hold.
+Everything is driven by the contract; nobody writes a bounds check by hand. Sizes are Python integers, so
+neither `ptr + len` nor a product such as `n_ids * hidden_size * 4` can wrap, and nothing is allocated before
+the checks: a window becomes a NumPy view of guest memory, never a copy. The one copy is a text, made after
+its bounds hold.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +36,14 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 Raw = int | float
 Bytes = NDArray[np.uint8]
 Guarded = Callable[..., int]
-"""`(memory, *raw) -> int`: what the sandbox calls; answers >= 0 or an error code, raises nothing but HostTrap."""
+"""`(memory, *raw) -> int`: what the sandbox calls; answers >= 0 or an error code, raises only HostTrap."""
 
 
 class Memory(Protocol):
     """A guest's memory as the guard needs it."""
 
-    def bytes(self) -> Bytes:
-        """All of the memory as it is now [size]; asked anew in each call, since a guest may grow it in between."""
+    def data(self) -> Bytes:
+        """All of the memory as it is now [size]; asked anew in each call, for a guest may grow it."""
         ...
 
 
@@ -60,7 +61,7 @@ class Window:
         return self.start + self.count * element_size(self.param.element)
 
     def view(self, memory: Bytes) -> NDArray[Any]:
-        """memory [size] u8 -> [count] of the element's type, without a copy; read-only unless an out window."""
+        """memory [size] u8 -> [count] of the element's type, no copy; only an out window is writable."""
         view = memory[self.start : self.stop].view(DTYPES[self.param.element])
         if self.param.kind != "out":
             view.flags.writeable = False
@@ -78,27 +79,41 @@ def fit(memory_size: int, pointer: int, count: int, element: str, alignment: int
         raise AbiError(ErrorCode.misaligned, f"{pointer} is not a multiple of {alignment or size}")
 
 
+class _Slot(NamedTuple):
+    """Where in a call's raw values a parameter is: its value or pointer, and its length if that is given."""
+
+    param: Param
+    first: int
+    second: int | None = None
+
+
 class Guard:
-    """Checks one function's calls. `host` is asked for a model's dimensions where a window's size needs them."""
+    """Checks one function's calls.
+
+    `host` is asked for a model's dimensions where the size of a window depends on them.
+    """
 
     def __init__(self, function: Function, host: Dimensions) -> None:
         self.function = function
         self._host = host
-        order = {name: index for index, name in enumerate(function.signature)}
-        self._params = [(param, *(order[name] for name in param.raw)) for param in function.params]
+        index = {name: position for position, name in enumerate(function.signature)}
+        self._slots = [_Slot(param, *(index[name] for name in param.raw)) for param in function.params]
         self._related = [param for param in function.params if _has_relation(param)]
         self._needs_dimensions = bool(function.dimensions)
 
     def check(self, memory_size: int, raw: tuple[Raw, ...]) -> dict[str, Raw | Window]:
-        """Every value by name: scalars as they are, windows located and proven to fit. AbiError if one does not."""
+        """Every value by name: scalars as they are, windows located and proven to fit.
+
+        Raises AbiError with the code of the first check that fails.
+        """
         sizes: dict[str, int] = {}
         values: dict[str, Raw | Window] = {}
-        for param, first, *rest in self._params:
+        for param, first, second in self._slots:
             value: Raw | Window
             if param.kind == "f32":
                 value = raw[first]
             elif param.is_window:
-                length = int(raw[rest[0]]) & MASK if rest else _product(param.count, sizes)
+                length = _product(param.count, sizes) if second is None else int(raw[second]) & MASK
                 value = _window(param, int(raw[first]) & MASK, length, memory_size)
                 sizes[param.name] = value.count
             else:
@@ -112,7 +127,10 @@ class Guard:
         return values
 
     def arguments(self, memory: Bytes, raw: tuple[Raw, ...]) -> list[Any]:
-        """What the host's method is called with: scalars, `str`, NumPy views, structs as dicts. AbiError if refused."""
+        """What the host's method is called with: scalars, `str`, NumPy views, structs as dicts.
+
+        Raises AbiError with the code of the first check that fails.
+        """
         checked = self.check(len(memory), raw)
         return [_argument(param, checked[param.name], memory) for param in self.function.params]
 
@@ -124,14 +142,14 @@ class Guard:
 def bind(function: Function, implementation: Callable[..., int], host: Dimensions) -> Guarded:
     """The guarded host function: `(memory, *raw) -> int`.
 
-    It answers what `implementation` answers, the code of the AbiError that the checks or the implementation raise,
-    and `internal` for anything else that goes wrong in the host, which is logged. Only HostTrap passes.
+    It answers what `implementation` answers, the code of the AbiError that the checks or the implementation
+    raise, and `internal` for anything else that goes wrong in the host, which is logged. HostTrap passes.
     """
     guard = Guard(function, host)
 
     def guarded(memory: Memory, *raw: Raw) -> int:
         try:
-            result = int(implementation(*guard.arguments(memory.bytes(), raw)))
+            result = int(implementation(*guard.arguments(memory.data(), raw)))
             if not 0 <= result <= MAX_RESULT:
                 raise ValueError(f"{function.name} answered {result}")
         except AbiError as error:
@@ -162,7 +180,7 @@ def _product(terms: tuple[Term, ...], sizes: Mapping[str, int]) -> int:
 
 def _window(param: Param, pointer: int, length: int, memory_size: int) -> Window:
     if param.unit == "bytes":
-        # Where a byte count says how large an array of wider elements is, a remainder is never touched but has to fit.
+        # The remainder of a byte count that is no whole number of elements has to fit, but is never touched.
         fit(memory_size, pointer, length, "u8", param.alignment)
         return Window(param, pointer, length // element_size(param.element))
     fit(memory_size, pointer, length, param.element, param.alignment)
@@ -211,11 +229,10 @@ def _struct(param: Param, pointer: int, memory: Bytes) -> dict[str, Any]:
     """A struct's fields by name, with the arrays that it points to as checked read-only views."""
     struct = load_contract().structs[param.struct]
     given = pointer or not param.nullable
-    fields: dict[str, Any]
-    fields = struct.unpack(memory[pointer : pointer + struct.size].data) if given else struct.defaults()
+    fields: dict[str, Any] = {}
+    fields |= struct.unpack(memory[pointer : pointer + struct.size].data) if given else struct.defaults()
     for array in struct.arrays:
         carrier = Param(f"{param.name}.{array.name}", "in", (array.pointer, array.count), array.element)
-        fields[array.name] = _window(carrier, fields[array.pointer], fields[array.count], len(memory)).view(
-            memory
-        )
+        window = _window(carrier, fields[array.pointer], fields[array.count], len(memory))
+        fields[array.name] = window.view(memory)
     return fields

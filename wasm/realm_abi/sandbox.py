@@ -1,0 +1,140 @@
+"""Runs guests: a module compiled once, an instance per request in a store of its own, with its own limits.
+
+A guest gets the imports of the contract and nothing else: no WASI, no clock, no randomness. Its memory is
+capped; the time that it computes between two host calls is limited by wasmtime's epochs. Whatever it does,
+it ends as an answer, an AbiError or a GuestFault of its own instance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import wasmtime
+
+from realm_abi._epochs import EpochClock
+from realm_abi.contract import load_contract
+from realm_abi.hostapi import Dimensions, HostTrap
+from realm_abi.instance import FaultKind, GuestFault, Instance, Limits, Wrap
+from realm_abi.interface import (
+    Exported,
+    Imported,
+    ModuleRejected,
+    Signature,
+    check_header,
+    check_size,
+    examine,
+)
+
+__all__ = [
+    "FaultKind",
+    "GuestFault",
+    "GuestModule",
+    "HostTrap",
+    "Instance",
+    "Limits",
+    "ModuleRejected",
+    "Runtime",
+    "Wrap",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestModule:
+    """A compiled module that keeps the contract. `memory_bytes` is what its memory starts with."""
+
+    digest: str
+    version: int
+    compiled: wasmtime.Module
+    imports: tuple[str, ...]
+    memory_bytes: int
+
+
+class Runtime:
+    """One engine with its cache of compiled modules; safe to use from several threads."""
+
+    def __init__(self, *, max_module_bytes: int = 64 << 20, cached_modules: int = 64) -> None:
+        self._engine = wasmtime.Engine(_config())
+        self._clock = EpochClock(self._engine)
+        self._max_module_bytes = max_module_bytes
+        self._cached_modules = cached_modules
+        self._modules: OrderedDict[str, GuestModule] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def compile(self, source: bytes | Path) -> GuestModule:
+        """Checks and compiles a module, or finds it compiled. Raises ModuleRejected, which says why."""
+        wasm = self._read(source) if isinstance(source, Path) else source
+        check_size(len(wasm), self._max_module_bytes)
+        check_header(wasm)
+        digest = hashlib.sha256(wasm).hexdigest()
+        with self._lock:
+            module = self._modules.get(digest)
+        if module is None:  # outside the lock: a module that compiles slowly keeps nobody else waiting
+            module = _compile(self._engine, wasm, digest)
+        with self._lock:
+            self._modules[digest] = module
+            self._modules.move_to_end(digest)
+            while len(self._modules) > self._cached_modules:
+                self._modules.popitem(last=False)
+            return module
+
+    def instantiate(
+        self, module: GuestModule, host: Dimensions, limits: Limits | None = None, *, wrap: Wrap | None = None
+    ) -> Instance:
+        """A fresh instance whose imports are `host`'s methods. Raises GuestFault if it cannot start."""
+        return Instance(self._engine, self._clock, module, host, limits or Limits(), wrap)
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            check_size(path.stat().st_size, self._max_module_bytes)
+            return path.read_bytes()
+        except OSError as error:
+            raise ModuleRejected(f"{path} cannot be read: {error.strerror}; check the path") from None
+
+
+def _config() -> wasmtime.Config:
+    """Epochs on; proposals off that the contract does not need or that make guests less repeatable."""
+    config = wasmtime.Config()
+    config.epoch_interruption = True
+    config.wasm_threads = False
+    config.wasm_memory64 = False
+    config.wasm_multi_memory = False
+    config.wasm_relaxed_simd = False
+    config.wasm_exceptions = False
+    config.wasm_component_model = False
+    config.wasm_gc = False
+    return config
+
+
+def _compile(engine: wasmtime.Engine, wasm: bytes, digest: str) -> GuestModule:
+    try:
+        compiled = wasmtime.Module(engine, wasm)
+    except wasmtime.WasmtimeError as error:
+        reason = " ".join(str(error).split())
+        truncated = "unexpected end" in reason
+        remedy = "it is truncated, build or copy it again" if truncated else "build it for plain wasm32"
+        raise ModuleRejected(f"the module is not valid: {reason}; {remedy}") from None
+    imports = [Imported(item.module, item.name or "", *_described(item.type)) for item in compiled.imports]
+    exports = {item.name: Exported(*_described(item.type)) for item in compiled.exports}
+    interface = examine(load_contract(), imports, exports)
+    if interface.problems:
+        raise ModuleRejected(interface.problems[0])
+    return GuestModule(
+        digest, interface.version, compiled, tuple(item.name for item in imports), _memory_bytes(compiled)
+    )
+
+
+def _described(kind: object) -> tuple[str, Signature | None]:
+    """What an import or export is, in the words of the text format."""
+    if isinstance(kind, wasmtime.FuncType):
+        params = tuple(str(param) for param in kind.params)
+        return "function", Signature(params, tuple(str(result) for result in kind.results))
+    return type(kind).__name__.removesuffix("Type").lower(), None
+
+
+def _memory_bytes(compiled: wasmtime.Module) -> int:
+    types = [item.type for item in compiled.exports if item.name == "memory"]
+    return sum(kind.limits.min * kind.page_size for kind in types if isinstance(kind, wasmtime.MemoryType))
