@@ -1,0 +1,71 @@
+"""Puts the parts together: model file and guest module in, a running engine and orchestrator out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from realm_abi.guests import guest_bytes
+from realm_abi.interface import ModuleRejected
+from realm_abi.sandbox import GuestModule, Runtime
+
+from realm_reference.engine import Engine
+from realm_reference.model.errors import ModelError
+from realm_reference.model.model import load_model
+from realm_reference.orchestration import GuestLimits, Orchestrator
+from realm_reference.server.metrics import Metrics
+
+SHIPPED_GUESTS = ("v1", "v2")
+
+
+class AssemblyError(Exception):
+    """A part cannot be used; one line for the user."""
+
+
+@contextmanager
+def orchestrator(
+    model_name: str,
+    guest: str,
+    *,
+    limits: GuestLimits | None = None,
+    max_running: int = 8,
+    max_waiting: int = 64,
+    metrics: Metrics | None = None,
+) -> Iterator[tuple[Engine, Orchestrator]]:
+    """Load a model (a known name or a path) and a guest (``v1``, ``v2`` or a path) and start their engine.
+
+    Raises AssemblyError with one line when one of them cannot be used. The guest is checked first, because
+    that is quick. The engine is closed at the end.
+    """
+    runtime = Runtime()
+    module = _guest(runtime, guest)
+    try:
+        model = load_model(model_name)
+    except ModelError as error:
+        raise AssemblyError(str(error)) from None
+    engine = Engine(model.transformer, on_step=metrics.observe_step if metrics else None)
+    try:
+        yield (
+            engine,
+            Orchestrator(
+                model,
+                engine,
+                runtime,
+                module,
+                limits=limits,
+                max_running=max_running,
+                max_waiting=max_waiting,
+            ),
+        )
+    finally:
+        engine.close()
+
+
+def _guest(runtime: Runtime, guest: str) -> GuestModule:
+    try:
+        if guest == "v1" or guest == "v2":
+            return runtime.compile(guest_bytes(guest))
+        return runtime.compile(Path(guest))
+    except ModuleRejected as error:
+        raise AssemblyError(f"guest module {guest}: {error}") from None

@@ -1,0 +1,48 @@
+"""What `realm serve` and `realm run` have in common: their model options and how they refuse to start."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+DEFAULT_MODEL = "smollm2-135m"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CannotStart(click.ClickException):
+    """One line on stderr and exit code 2: the arguments or the environment do not let it start."""
+
+    exit_code = 2
+
+
+def model_options(command: F) -> F:
+    """The options that both commands have."""
+    for option in (
+        click.option("--gpu", is_flag=True, help="Compute on a GPU through CuPy."),
+        click.option(
+            "--wasm",
+            default="v2",
+            show_default=True,
+            help="Guest module: v1, v2 or the path of a .wasm file.",
+        ),
+        click.option(
+            "--model",
+            default=DEFAULT_MODEL,
+            show_default=True,
+            help="A known model (realm models) or a GGUF file.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def check_gpu(wanted: bool) -> None:
+    """A flag that cannot be honoured is refused, never ignored."""
+    if not wanted:
+        return
+    if importlib.util.find_spec("cupy") is None:
+        raise CannotStart("--gpu needs CuPy, which is not installed: pip install 'realm-harness[cuda]'")
+    raise CannotStart("--gpu: the server does not run on CuPy yet; leave the flag out")

@@ -1,0 +1,32 @@
+"""Orchestration: each request runs on its own guest instance, and this is what the guest is given."""
+
+from realm_reference.orchestration.events import (
+    End,
+    Event,
+    Failed,
+    FailureKind,
+    Finished,
+    FinishReason,
+    Token,
+)
+from realm_reference.orchestration.generation import Generation
+from realm_reference.orchestration.limits import GuestLimits
+from realm_reference.orchestration.orchestrator import Inexpressible, Orchestrator, QueueFull
+from realm_reference.orchestration.request import GenerationRequest, Prompt
+
+__all__ = [
+    "End",
+    "Event",
+    "Failed",
+    "FailureKind",
+    "FinishReason",
+    "Finished",
+    "Generation",
+    "GenerationRequest",
+    "GuestLimits",
+    "Inexpressible",
+    "Orchestrator",
+    "Prompt",
+    "QueueFull",
+    "Token",
+]

@@ -1,0 +1,156 @@
+"""One request on one guest instance: options in, events out, and a verdict on how it ended."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+from realm_abi.errors import AbiError, ErrorCode
+from realm_abi.errors import FinishReason as GuestReason
+from realm_abi.instance import GuestFault, Instance, Limits
+from realm_abi.requests import OptionsV1, OptionsV2
+from realm_abi.sandbox import GuestModule, Runtime
+
+from realm_reference.engine import Engine
+from realm_reference.model.model import Model
+from realm_reference.orchestration.events import End, Failed, FailureKind, Finished, FinishReason, Token
+from realm_reference.orchestration.generation import Generation
+from realm_reference.orchestration.hostcalls import MODEL_HANDLE
+from realm_reference.orchestration.hostfunctions_v1 import HostFunctionsV1
+from realm_reference.orchestration.hostfunctions_v2 import HostFunctionsV2
+from realm_reference.orchestration.limits import GuestLimits
+from realm_reference.orchestration.request import GenerationRequest
+
+log = logging.getLogger(__name__)
+
+HostFunctions = HostFunctionsV1 | HostFunctionsV2
+
+_FAULTS: Final = {
+    "trap": "it trapped",
+    "deadline": "it computed too long without calling the host",
+    "memory": "it ran out of its memory",
+    "lied": "it broke the ABI",
+}
+_CODES: Final = {
+    ErrorCode.context_full: FailureKind.CONTEXT_FULL,
+    ErrorCode.out_of_memory: FailureKind.OUT_OF_MEMORY,
+    ErrorCode.limit_exceeded: FailureKind.LIMIT,
+}
+
+
+@dataclass(frozen=True)
+class GuestRunner:
+    """Everything that all requests share; `run` is called on a guest's own thread."""
+
+    model: Model
+    engine: Engine
+    runtime: Runtime
+    module: GuestModule
+    limits: GuestLimits
+
+    def run(self, request: GenerationRequest, generation: Generation) -> None:
+        """Run the guest to its end and end `generation`, whatever happens."""
+        host_functions = HostFunctionsV1 if self.module.version == 1 else HostFunctionsV2
+        host = host_functions(self.model, self.engine, request, generation, self.limits)
+        try:
+            end = self._run(host, request, generation)
+        except Exception:
+            log.exception("a generation failed in the host")
+            end = Failed(FailureKind.INTERNAL, "The generation failed.")
+        finally:
+            host.close()
+        if generation.cancelled:
+            # Why it was stopped counts, not what the guest made of it.
+            end = generation.cause or Finished(
+                FinishReason.CANCELLED, request.prompt.tokens, host.completion_tokens()
+            )
+        generation.end(end)
+
+    def _run(self, host: HostFunctions, request: GenerationRequest, generation: Generation) -> End:
+        limits = Limits(memory_bytes=self.limits.memory_bytes, guest_seconds=self.limits.guest_seconds)
+        try:
+            with closing(self.runtime.instantiate(self.module, host, limits)) as instance:
+                generation.on_cancel(instance.cancel)
+                if isinstance(host, HostFunctionsV1):
+                    return self._run_v1(instance, host, request, generation)
+                return self._run_v2(instance, host, request)
+        except GuestFault as fault:
+            if not generation.cancelled:
+                log.warning("guest fault", extra={"fault": fault.kind, "detail": fault.message})
+            return Failed(FailureKind.GUEST_FAULT, f"The guest module failed: {_FAULTS[fault.kind]}.")
+        except AbiError as error:
+            return _failure(error.code)
+
+    def _run_v2(self, instance: Instance, host: HostFunctionsV2, request: GenerationRequest) -> End:
+        code = instance.generate_v2(request.prompt.text, **v2_options(request, self.model))
+        tokens = host.completion_tokens()
+        if code < 0:
+            return _failure(ErrorCode(code))
+        if code in (GuestReason.stop_token, GuestReason.stop_string):
+            return Finished(FinishReason.STOP, request.prompt.tokens, tokens)
+        full = request.prompt.tokens + tokens >= self.model.context_length
+        if code == GuestReason.max_tokens and (tokens == request.max_tokens or full):
+            return Finished(FinishReason.LENGTH, request.prompt.tokens, tokens)
+        return Failed(FailureKind.GUEST_FAULT, "The guest module reported an end that did not happen.")
+
+    def _run_v1(
+        self, instance: Instance, host: HostFunctionsV1, request: GenerationRequest, generation: Generation
+    ) -> End:
+        text = instance.generate_v1(request.prompt.text, MODEL_HANDLE, v1_options(request, self.model))
+        if text and not host.streamed:
+            generation.put(Token(text.decode("utf-8", "replace"), None, None, counted=False))
+        tokens = host.completion_tokens()
+        full = request.prompt.tokens + tokens >= self.model.context_length
+        reason = FinishReason.LENGTH if tokens == request.max_tokens or full else FinishReason.STOP
+        return Finished(reason, request.prompt.tokens, tokens)
+
+
+def _failure(code: ErrorCode) -> Failed:
+    kind = _CODES.get(code, FailureKind.GUEST_FAULT)
+    return Failed(kind, f"The guest module ended with '{code.name}'.")
+
+
+def v2_options(request: GenerationRequest, model: Model) -> OptionsV2:
+    """The fields of GenRequest."""
+    return {
+        "model": MODEL_HANDLE,
+        "add_bos": request.prompt.add_bos,
+        "want_logprobs": request.want_logprobs,
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "top_k": request.top_k,
+        "min_p": request.min_p,
+        "repetition_penalty": request.repetition_penalty,
+        "seed": request.seed % 2**64,
+        "stop_tokens": list(model.tokenizer.eos_ids),
+        "stop_strings": list(request.stop),
+    }
+
+
+def v1_options(request: GenerationRequest, model: Model) -> OptionsV1:
+    """The fields of GenOptions."""
+    return {
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "top_k": request.top_k,
+        "repetition_penalty": request.repetition_penalty,
+        "seed": request.seed,
+        "stop_tokens": list(model.tokenizer.eos_ids),
+    }
+
+
+def inexpressible_in_v1(request: GenerationRequest) -> str | None:
+    """The first parameter that ABI v1's GenOptions has no room for, if any."""
+    if request.stop:
+        return "stop"
+    if request.min_p:
+        return "min_p"
+    if request.want_logprobs:
+        return "logprobs"
+    if not 0 <= request.seed < 2**32:
+        return "seed"
+    return None

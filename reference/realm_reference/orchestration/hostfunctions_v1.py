@@ -1,0 +1,145 @@
+"""The host functions of ABI v1: Realm's layer-wise loop, hidden states through guest memory.
+
+v1 has no session handle: the guest instance is the session, so it gets one KV cache, opened with its first
+use.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+from realm_abi.errors import AbiError, ErrorCode
+
+from realm_reference.engine import Session
+from realm_reference.model.model import Model
+from realm_reference.orchestration.hostcalls import MODEL_HANDLE, HostCalls, put
+from realm_reference.orchestration.request import encode_with_bos
+
+U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+F32 = NDArray[np.float32]
+
+
+class HostFunctionsV1(HostCalls):
+    """Each method is the import of its name. Models are the server's: a guest can use its own, not add or
+    remove one.
+    """
+
+    _implied: Session | None = None
+    embedded_tokens = 0
+    streamed = False
+
+    @staticmethod
+    def calls_per_token(model: Model) -> int:
+        """A layer is a call."""
+        return model.config.n_layers
+
+    def completion_tokens(self) -> int:
+        """Tokens generated. Each is streamed once, but what was held back at a stop token may come as one
+        call more.
+
+        All tokens but one that max_tokens ended on are embedded to get the next, and that tells the two
+        apart.
+        """
+        calls = self.output.tokens
+        generated = self.embedded_tokens - self._request.prompt.tokens
+        return generated if calls < self._request.max_tokens and generated == calls - 1 else calls
+
+    def realm_host_load_model_by_name(self, name: str, /) -> int:
+        """The id of this request's model, by its own name only."""
+        self._spend()
+        if name != self._model.name:
+            raise AbiError(ErrorCode.not_found, "no model of that name for this guest")
+        return MODEL_HANDLE
+
+    def realm_store_model(self, gguf: U8, model_id: int, /) -> int:
+        """Refused: models are loaded by the server's operator."""
+        self._spend()
+        raise AbiError(ErrorCode.permission_denied, "guests may not store models")
+
+    def realm_store_draft_model(self, gguf: U8, draft_model_id: int, /) -> int:
+        """Refused: models are loaded by the server's operator."""
+        self._spend()
+        raise AbiError(ErrorCode.permission_denied, "guests may not store models")
+
+    def realm_remove_model(self, model_id: int, /) -> int:
+        """Refused: the model is not the guest's."""
+        self._spend()
+        self._own_model(model_id)
+        raise AbiError(ErrorCode.permission_denied, "guests may not remove models")
+
+    def realm_get_model_metadata(self, model_id: int, out: U8, /) -> int:
+        """Write the model's shape as JSON; returns its bytes."""
+        self._spend()
+        self._own_model(model_id)
+        config = self._model.config
+        shape = {
+            "vocab_size": self._vocab_size,
+            "hidden_size": config.hidden_size,
+            "num_layers": config.n_layers,
+            "num_heads": config.n_heads,
+            "num_kv_heads": config.n_kv_heads,
+            "intermediate_size": config.intermediate_size,
+            "max_seq_len": self._model.context_length,
+            "rope_theta": config.rope_theta,
+            "rms_norm_eps": config.rms_norm_eps,
+        }
+        return put(
+            np.frombuffer(json.dumps({"config": shape, "has_tokenizer": True}).encode(), np.uint8), out
+        )
+
+    def realm_set_lora_adapter(self, model_id: int, id: str, /) -> int:
+        """The base weights are the empty id; no adapter is loaded, so no other id is found."""
+        self._spend()
+        self._own_model(model_id)
+        if id:
+            raise AbiError(ErrorCode.not_found, "no adapter of that id")
+        return 0
+
+    def realm_encode_tokens(self, model_id: int, text: str, out: U32, /) -> int:
+        """Write token ids, BOS first (once); returns their count."""
+        self._spend()
+        self._own_model(model_id)
+        return put(np.array(encode_with_bos(self._model.tokenizer, text), np.uint32), out)
+
+    def realm_decode_tokens(self, model_id: int, ids: U32, out: U8, /) -> int:
+        """Write the raw bytes of tokens, control tokens left out; returns how many."""
+        self._spend()
+        self._own_model(model_id)
+        return put(np.frombuffer(self._decode(ids, skip_special=True), np.uint8), out)
+
+    def realm_embed_tokens(self, model_id: int, ids: U32, out: F32, /) -> int:
+        """ids [T] -> out [T * D]; returns bytes."""
+        self._spend()
+        self._own_model(model_id)
+        embedded = self._session_of_instance().embed(ids)
+        self.embedded_tokens += len(ids)
+        return 4 * put(embedded.reshape(-1), out)
+
+    def realm_forward_layer(self, model_id: int, layer: int, hidden: F32, position: int, out: F32, /) -> int:
+        """hidden [T * D] at `position`... through one layer -> out [T * D]; returns bytes."""
+        self._spend()
+        self._own_model(model_id)
+        rows = hidden.reshape(-1, self._model.config.hidden_size)
+        return 4 * put(self._session_of_instance().layer(layer, rows, position).reshape(-1), out)
+
+    def realm_compute_logits(self, model_id: int, hidden: F32, out: F32, /) -> int:
+        """hidden [D] -> out [V]; returns bytes."""
+        self._spend()
+        self._own_model(model_id)
+        return 4 * put(self._session_of_instance().logits(hidden.reshape(1, -1)).reshape(-1), out)
+
+    def realm_stream_token(self, text: str, /) -> int:
+        """Hand on the text of one token; returns 1 when the guest shall stop."""
+        self._spend()
+        self.streamed = True
+        return self.output.stream(text)
+
+    def _session_of_instance(self) -> Session:
+        if self._implied is None:
+            self._implied = self._engine.open()
+            self._adopt(self._implied)
+        return self._implied

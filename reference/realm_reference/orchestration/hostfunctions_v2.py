@@ -1,0 +1,111 @@
+"""The host functions of ABI v2: sessions, whole chunks through all layers, emit. The guard has checked the
+windows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from realm_abi.contract import load_contract
+from realm_abi.errors import AbiError, ErrorCode
+
+from realm_reference.orchestration.hostcalls import HostCalls, put
+
+U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
+F32 = NDArray[np.float32]
+
+_MODEL_INFO: Final = load_contract().structs["ModelInfo"]
+_NO_TOKEN: Final = 0xFFFFFFFF
+_ADD_BOS: Final = 1
+_PARSE_SPECIAL: Final = 2
+_SKIP_SPECIAL: Final = 1
+_STOP_TOKEN: Final = 1
+
+
+class HostFunctionsV2(HostCalls):
+    """Each method is the import of its name (see contract.toml for meaning, units and errors)."""
+
+    def realm_abi_version(self) -> int:
+        """2."""
+        return 2
+
+    def realm_model_info(self, model: int, out: U8, /) -> int:
+        """Write ModelInfo; returns its bytes."""
+        self._spend()
+        self._own_model(model)
+        config, tokenizer = self._model.config, self._model.tokenizer
+        info = _MODEL_INFO.pack(
+            vocab_size=self._vocab_size,
+            hidden_size=config.hidden_size,
+            num_layers=config.n_layers,
+            context_length=self._model.context_length,
+            bos_token=_NO_TOKEN if tokenizer.bos_id is None else tokenizer.bos_id,
+            eos_token=tokenizer.eos_ids[0] if tokenizer.eos_ids else _NO_TOKEN,
+        )
+        return put(np.frombuffer(info, np.uint8), out)
+
+    def realm_encode(self, model: int, text: str, flags: int, out: U32, /) -> int:
+        """Write the text's token ids, unless `out` is empty; returns their count."""
+        self._spend()
+        self._own_model(model)
+        ids = self._model.tokenizer.encode(
+            text, add_bos=bool(flags & _ADD_BOS), parse_special=bool(flags & _PARSE_SPECIAL)
+        )
+        return put(np.array(ids, np.uint32), out) if len(out) else len(ids)
+
+    def realm_decode(self, model: int, ids: U32, flags: int, out: U8, /) -> int:
+        """Write the tokens' raw bytes, unless `out` is empty; returns how many."""
+        self._spend()
+        self._own_model(model)
+        text = self._decode(ids, skip_special=bool(flags & _SKIP_SPECIAL))
+        return put(np.frombuffer(text, np.uint8), out) if len(out) else len(text)
+
+    def realm_session_open(self, model: int, /) -> int:
+        """Open an empty session; returns its handle."""
+        self._spend()
+        self._own_model(model)
+        self._room_for_session()
+        return self._adopt(self._engine.open())
+
+    def realm_session_fork(self, session: int, /) -> int:
+        """Copy a session; returns the copy's handle."""
+        self._spend()
+        original = self._session(session)
+        self._room_for_session()
+        return self._adopt(original.fork())
+
+    def realm_session_truncate(self, session: int, length: int, /) -> int:
+        """Forget the tokens from `length` on."""
+        self._spend()
+        self._session(session).truncate(length)
+        return 0
+
+    def realm_session_free(self, session: int, /) -> int:
+        """Free a session. Not counted: a guest whose budget is spent may still clean up."""
+        self._session(session).free()
+        del self._sessions[session]
+        return 0
+
+    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> int:
+        """Append ids [T]; write the logits of the last `rows`, [rows * V]. Waits for the engine."""
+        self._spend()
+        result = self._session(session).forward(ids, rows)
+        put(result.reshape(-1), logits)
+        return rows
+
+    def realm_draft(self, session: int, ids: U32, out: U32, /) -> int:
+        """No draft model is loaded, and the contract has a code for that."""
+        self._spend()
+        self._session(session)
+        raise AbiError(ErrorCode.unsupported, "there is no draft model")
+
+    def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> int:
+        """Hand on one sampled token; returns 1 when the guest shall stop."""
+        self._spend()
+        self._session(session)
+        known = None if math.isnan(logprob) else logprob
+        return self.output.emit(token, text, known, stop_token=bool(flags & _STOP_TOKEN))

@@ -1,0 +1,93 @@
+"""`realm run`: one generation on the terminal, through the same guest and engine as the server's."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any, NoReturn
+
+import click
+
+from realm_reference.command_options import CannotStart, check_gpu, model_options
+
+
+@click.command(context_settings={"auto_envvar_prefix": "REALM_RUN"})
+@click.argument("prompt")
+@model_options
+@click.option(
+    "--max-tokens", type=click.IntRange(1), default=256, show_default=True, help="Tokens to generate at most."
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 2),
+    default=0.0,
+    show_default=True,
+    help="0 takes the likeliest token.",
+)
+@click.option(
+    "--top-p", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Nucleus sampling."
+)
+@click.option(
+    "--top-k", type=click.IntRange(0), default=0, show_default=True, help="Keep the k likeliest; 0 is off."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), help="Key of the sampling noise.  [default: random]"
+)
+@click.option("--system", help="A system message before the prompt.")
+@click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the chat template.")
+def run(**options: Any) -> None:
+    """Generate once and print the text as it comes."""
+    check_gpu(options["gpu"])
+    from realm_reference import assembly
+
+    try:
+        with assembly.orchestrator(options["model"], options["wasm"], max_running=1) as (_, orchestrator):
+            asyncio.run(_run(orchestrator, options))
+    except assembly.AssemblyError as error:
+        raise CannotStart(str(error)) from None
+
+
+async def _run(orchestrator: Any, options: dict[str, Any]) -> None:
+    from realm_reference.orchestration import Failed, GenerationRequest, Token
+
+    prompt = orchestrator.prepare(_prompt_text(orchestrator.model, options))
+    room = orchestrator.model.context_length - prompt.tokens
+    if room <= 0:
+        _fail(f"the prompt has {prompt.tokens} tokens, the context holds {orchestrator.model.context_length}")
+    request = GenerationRequest(
+        prompt=prompt,
+        max_tokens=min(options["max_tokens"], room),
+        temperature=options["temperature"],
+        top_p=options["top_p"],
+        top_k=options["top_k"],
+        seed=secrets.randbits(32) if options["seed"] is None else options["seed"],
+    )
+    generation = orchestrator.submit(request)
+    try:
+        async for event in generation:
+            if isinstance(event, Token):
+                click.echo(event.text, nl=False)
+            elif isinstance(event, Failed):
+                _fail(event.message)
+        click.echo()
+    finally:
+        generation.cancel()
+        await orchestrator.close(0)
+
+
+def _prompt_text(model: Any, options: dict[str, Any]) -> str:
+    from realm_reference.model.errors import ChatTemplateError
+
+    if options["raw"] or model.chat is None:
+        return str(options["prompt"])
+    messages = [{"role": "user", "content": options["prompt"]}]
+    if options["system"]:
+        messages.insert(0, {"role": "system", "content": options["system"]})
+    try:
+        return str(model.chat.render(messages))
+    except ChatTemplateError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    raise click.ClickException(message)

@@ -1,0 +1,158 @@
+"""`realm serve`: the server as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from realm_reference.command_options import CannotStart, check_gpu, model_options
+from realm_reference.serve_config import load_config
+
+# The server's modules are imported inside the commands: `realm --help` should not wait for wasmtime.
+
+PORT = click.IntRange(0, 65535)
+
+
+@click.command(context_settings={"auto_envvar_prefix": "REALM_SERVE"})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=load_config,
+    help="TOML file with these flags as keys. Flags and REALM_SERVE_* variables win over it.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=PORT, default=8080, show_default=True, help="The base port: HTTP is on the next one."
+)
+@click.option("--http", is_flag=True, help="Serve HTTP and SSE.")
+@click.option("--http-port", type=PORT, help="Port for HTTP; 0 takes a free one.  [default: port + 1]")
+@click.option("--metrics-port", type=PORT, help="Serve /metrics on this port and not on the HTTP port.")
+@model_options
+@click.option("--auth/--no-auth", default=False, help="Require an API key; needs --api-keys.")
+@click.option("--api-keys", type=click.Path(path_type=Path), help="JSON list of keys.")
+@click.option(
+    "--max-tenants",
+    type=click.IntRange(1, 1024),
+    default=8,
+    show_default=True,
+    help="Guests at the same time.",
+)
+@click.option(
+    "--max-queue",
+    type=click.IntRange(0),
+    default=64,
+    show_default=True,
+    help="Requests that may wait for a guest.",
+)
+@click.option(
+    "--request-timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Seconds a request may take.",
+)
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to finish requests on SIGTERM.",
+)
+@click.option(
+    "--default-max-tokens",
+    type=click.IntRange(1),
+    help="Limit for requests without one.  [default: the context's end]",
+)
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path),
+    help='Write {"url", "pid"} here once requests are served.',
+)
+@click.option("--log-format", type=click.Choice(["json", "text"]), default="text", show_default=True)
+def serve(**options: Any) -> None:
+    """Serve a model over the OpenAI API, each request orchestrated by a WASM guest."""
+    if not options["http"]:
+        raise click.UsageError("nothing to serve: give --http (WebSocket is not implemented yet)")
+    if options["auth"] != (options["api_keys"] is not None):
+        raise click.UsageError("--auth and --api-keys FILE need each other")
+    check_gpu(options["gpu"])
+    from realm_reference.server import logs
+
+    logs.configure(options["log_format"])
+    with ExitStack() as resources:
+        _serve(options, resources)
+
+
+def _serve(options: dict[str, Any], resources: ExitStack) -> None:
+    from realm_reference import assembly
+    from realm_reference.server.auth import Authenticator, KeyFileError, load_keys
+    from realm_reference.server.lifecycle import RunningServer, serve_until_signal
+    from realm_reference.server.metrics import Metrics
+    from realm_reference.server.service import Service
+
+    settings = _settings(options)
+    try:
+        auth = Authenticator(load_keys(options["api_keys"]) if options["auth"] else None)
+    except KeyFileError as error:
+        raise CannotStart(str(error)) from None
+    api = _bind(settings.host, settings.http_port, resources)
+    separate = None
+    if settings.metrics_port is not None:
+        separate = _bind(settings.host, settings.metrics_port, resources)
+    metrics = Metrics()
+    try:
+        engine, orchestrator = resources.enter_context(
+            assembly.orchestrator(
+                options["model"],
+                options["wasm"],
+                limits=settings.limits,
+                max_running=settings.max_running,
+                max_waiting=settings.max_waiting,
+                metrics=metrics,
+            )
+        )
+    except assembly.AssemblyError as error:
+        raise CannotStart(str(error)) from None
+    service = Service(settings, orchestrator.model, engine, orchestrator, auth, metrics)
+    server = RunningServer(service, api, separate)
+    click.echo(f"serving {orchestrator.model.name} at {server.url} (stop with Ctrl-C)", err=True)
+    asyncio.run(serve_until_signal(server, options["ready_file"]))
+
+
+def _settings(options: dict[str, Any]) -> Any:
+    from realm_reference.orchestration import GuestLimits
+    from realm_reference.server.settings import ServerSettings
+
+    http_port = options["http_port"]
+    if http_port is None:
+        http_port = options["port"] + 1
+        if http_port > 65535:
+            raise click.UsageError("--port 65535 leaves no next port; give --http-port")
+    return ServerSettings(
+        host=options["host"],
+        http_port=http_port,
+        metrics_port=options["metrics_port"],
+        max_running=options["max_tenants"],
+        max_waiting=options["max_queue"],
+        default_max_tokens=options["default_max_tokens"],
+        drain_seconds=options["drain_timeout"],
+        limits=GuestLimits(wall_seconds=options["request_timeout"]),
+    )
+
+
+def _bind(host: str, port: int, resources: ExitStack) -> socket.socket:
+    from realm_reference.server.lifecycle import bind
+
+    try:
+        return resources.enter_context(bind(host, port))
+    except OSError as error:
+        raise CannotStart(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another --http-port"
+        ) from None

@@ -1,0 +1,99 @@
+"""The application: routes and what surrounds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from realm_reference.server import metrics as metrics_module
+from realm_reference.server import record
+from realm_reference.server.chat import ChatHandler
+from realm_reference.server.middleware import add_request_id, edge
+from realm_reference.server.service import Service
+
+
+def make_app(service: Service) -> web.Application:
+    """The whole API of one server."""
+    app = web.Application(
+        middlewares=[edge(service.metrics), _authenticated(service)],
+        client_max_size=service.settings.max_body_bytes,
+    )
+    app.on_response_prepare.append(add_request_id)
+    models = _Models(service)
+    app.router.add_post("/v1/chat/completions", ChatHandler(service).__call__)
+    app.router.add_get("/v1/models", models.all)
+    app.router.add_get("/v1/models/{model:.+}", models.one)
+    _add_operations(app, service, with_metrics=service.settings.metrics_port is None)
+    return app
+
+
+def make_metrics_app(service: Service) -> web.Application:
+    """Health and metrics alone, for a port that only operators reach."""
+    app = web.Application()
+    _add_operations(app, service, with_metrics=True)
+    return app
+
+
+def _add_operations(app: web.Application, service: Service, *, with_metrics: bool) -> None:
+    async def health(request: web.Request) -> web.Response:
+        """The process is alive and its event loop turns."""
+        return web.json_response({"status": "ok"})
+
+    async def ready(request: web.Request) -> web.Response:
+        """A request sent now would be served."""
+        reason = service.not_ready()
+        if reason is None:
+            return web.json_response({"status": "ready", "model": service.model.name})
+        return web.json_response({"status": "not ready", "reason": reason}, status=503)
+
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(
+            body=service.metrics.render(), headers={"Content-Type": metrics_module.CONTENT_TYPE}
+        )
+
+    app.router.add_get("/health", health)
+    app.router.add_get("/ready", ready)
+    if with_metrics:
+        app.router.add_get("/metrics", metrics)
+
+
+def _authenticated(service: Service) -> Middleware:
+    """Every path under /v1 needs a key, also one that does not exist: strangers learn nothing from 404s."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith("/v1/"):
+            record.of(request).tenant = service.auth.tenant(request.headers.get("Authorization"))
+        return await handler(request)
+
+    return middleware
+
+
+class _Models:
+    """GET /v1/models and /v1/models/{model}."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def all(self, request: web.Request) -> web.Response:
+        """The list of what is loaded."""
+        return web.json_response({"object": "list", "data": [self._object()]})
+
+    async def one(self, request: web.Request) -> web.Response:
+        """One of them, or 404."""
+        self._service.check_model(request.match_info["model"])
+        return web.json_response(self._object())
+
+    def _object(self) -> dict[str, Any]:
+        model = self._service.model
+        return {
+            "id": model.name,
+            "object": "model",
+            "created": self._service.created,
+            "owned_by": "realm",
+            "context_length": model.context_length,
+            "licence": model.licence,
+            "fingerprint": model.fingerprint,
+        }

@@ -1,0 +1,97 @@
+"""Around every handler: a request id, errors in one shape, the log line, the counters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from realm_reference.server import errors, record
+from realm_reference.server.errors import ApiError
+from realm_reference.server.metrics import Metrics, error_type
+from realm_reference.server.record import REQUEST_ID_HEADER, RequestRecord
+from realm_reference.server.sse import SlowReader
+
+log = logging.getLogger(__name__)
+
+# nginx's code for a client that closed the connection before its answer; never sent, only counted.
+CLIENT_CLOSED = 499
+
+
+def edge(metrics: Metrics) -> Middleware:
+    """The outermost middleware: what a handler raises leaves it as an error object."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        mine = record.begin(request)
+        status = CLIENT_CLOSED
+        try:
+            response = await _answer(request, handler, mine)
+            status = response.status
+            return response
+        except (ConnectionError, SlowReader) as gone:
+            mine.finish = "slow_reader" if isinstance(gone, SlowReader) else "disconnected"
+            return web.Response(status=CLIENT_CLOSED)  # aiohttp finds the connection closed and drops it
+        except asyncio.CancelledError:
+            mine.finish = "disconnected"
+            raise
+        finally:
+            _count(metrics, mine, status)
+            _log(request, mine, status)
+
+    return middleware
+
+
+async def _answer(request: web.Request, handler: Handler, mine: RequestRecord) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as error:
+        mine.error = error
+    except web.HTTPException as error:
+        mine.error = errors.from_http_exception(error, request.method, request.path[:200])
+    except (ConnectionError, SlowReader):
+        raise
+    except Exception:
+        log.exception("request failed", extra={"request_id": mine.request_id})
+        mine.error = errors.internal(mine.request_id)
+    return mine.error.response()
+
+
+async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    """Runs before any head is sent, so that streams and errors have it too."""
+    response.headers[REQUEST_ID_HEADER] = record.of(request).request_id
+
+
+def _count(metrics: Metrics, mine: RequestRecord, status: int) -> None:
+    metrics.requests.inc()
+    metrics.by_status.labels(str(status)).inc()
+    metrics.duration.observe(mine.seconds())
+    if mine.error is not None:
+        metrics.errors.labels(error_type(mine.error)).inc()
+    elif status < 400:
+        metrics.success.inc()
+    else:
+        metrics.errors.labels("other").inc()
+
+
+def _log(request: web.Request, mine: RequestRecord, status: int) -> None:
+    """One line a request; never a prompt, an output or a key."""
+    resource = request.match_info.route.resource
+    fields = {
+        "request_id": mine.request_id,
+        "method": request.method,
+        "route": resource.canonical if resource is not None else None,
+        "status": status,
+        "tenant": mine.tenant,
+        "seconds": round(mine.seconds(), 6),
+        "finish": mine.finish,
+        "prompt_tokens": mine.prompt_tokens,
+        "completion_tokens": mine.completion_tokens,
+        "queue_seconds": mine.queue_seconds,
+        "ttft_seconds": mine.ttft_seconds,
+        "error": mine.error.code if mine.error else None,
+        "param": mine.error.param if mine.error else None,
+    }
+    log.info("request", extra={name: value for name, value in fields.items() if value is not None})

@@ -1,0 +1,52 @@
+"""What the server remembers of a request while it lasts: for the log line, the metrics, the usage."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+from realm_reference.server.auth import ANONYMOUS_TENANT
+from realm_reference.server.errors import ApiError
+
+REQUEST_ID_HEADER: Final = "x-request-id"
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_KEY: Final = "realm_record"
+
+
+@dataclass
+class RequestRecord:
+    """Filled in as the request goes through; never holds a prompt, an output or a key."""
+
+    request_id: str
+    started_ns: int = field(default_factory=time.perf_counter_ns)
+    tenant: str = ANONYMOUS_TENANT
+    error: ApiError | None = None
+    finish: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    queue_seconds: float | None = None
+    ttft_seconds: float | None = None
+
+    def seconds(self) -> float:
+        """Since the request's head was read."""
+        return (time.perf_counter_ns() - self.started_ns) / 1e9
+
+
+def begin(request: web.Request) -> RequestRecord:
+    """Attach a record to `request`; the client's own x-request-id is kept if it is short and plain."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    record = RequestRecord(given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}")
+    request[_KEY] = record
+    return record
+
+
+def of(request: web.Request) -> RequestRecord:
+    """The record of a request that `begin` has seen, as every one is before its handler."""
+    found = request[_KEY]
+    assert isinstance(found, RequestRecord)
+    return found

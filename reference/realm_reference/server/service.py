@@ -1,0 +1,126 @@
+"""What the handlers share: the model, its orchestrator, keys, metrics, settings; and how a chat becomes a
+generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from realm_reference.engine import Engine
+from realm_reference.model.errors import ChatTemplateError
+from realm_reference.model.model import Model
+from realm_reference.orchestration import (
+    Generation,
+    GenerationRequest,
+    Inexpressible,
+    Orchestrator,
+    Prompt,
+    QueueFull,
+)
+from realm_reference.server.auth import Authenticator
+from realm_reference.server.chat_request import ChatRequest
+from realm_reference.server.errors import ApiError, invalid, overloaded, unsupported
+from realm_reference.server.messages import Message
+from realm_reference.server.metrics import Metrics
+from realm_reference.server.settings import ServerSettings
+
+
+@dataclass
+class Service:
+    """One loaded model being served."""
+
+    settings: ServerSettings
+    model: Model
+    engine: Engine
+    orchestrator: Orchestrator
+    auth: Authenticator
+    metrics: Metrics
+    draining: bool = False
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        watch = self.metrics.watch
+        watch("realm_requests_running", "Guests running.", lambda: self.orchestrator.running)
+        watch("realm_requests_waiting", "Requests waiting for a guest.", lambda: self.orchestrator.waiting)
+        watch("realm_engine_sessions", "Sessions with a KV cache.", lambda: self.engine.open_sessions)
+        watch("realm_engine_waiting", "Calls waiting for a step.", lambda: self.engine.waiting)
+
+    def not_ready(self) -> str | None:
+        """Why no request can be served now; None when one can."""
+        if self.draining:
+            return "draining"
+        return None if self.engine.alive else "the engine has stopped"
+
+    def check_admission(self) -> None:
+        """ApiError 503 while the server drains."""
+        if self.draining:
+            raise overloaded("The server is shutting down.", self.settings.retry_after)
+
+    def check_model(self, name: str) -> None:
+        """ApiError 404 for a model that is not loaded; the message says which is."""
+        if name != self.model.name:
+            raise ApiError(
+                404,
+                f"The model '{name[:128]}' does not exist; this server has '{self.model.name}'.",
+                param="model",
+                code="model_not_found",
+            )
+
+    async def start(self, chat: ChatRequest) -> tuple[int, Generation]:
+        """Render and count the prompt (off the event loop), check it against the context, and submit it.
+
+        Returns the prompt's tokens and the generation that the caller has to read or cancel.
+        """
+        prompt = await asyncio.to_thread(self._prompt, chat.messages)
+        request = GenerationRequest(
+            prompt=prompt,
+            max_tokens=self._max_tokens(chat, prompt),
+            temperature=chat.temperature,
+            top_p=chat.top_p,
+            top_k=chat.top_k,
+            min_p=chat.min_p,
+            repetition_penalty=chat.repetition_penalty,
+            seed=secrets.randbits(32) if chat.seed is None else chat.seed,
+            stop=chat.stop,
+        )
+        try:
+            return prompt.tokens, self.orchestrator.submit(request)
+        except Inexpressible as error:
+            raise unsupported(error.param, f"'{error.param}' is not supported: {error}.") from None
+        except QueueFull:
+            raise overloaded("Too many requests are waiting; try again.", self.settings.retry_after) from None
+
+    def _prompt(self, messages: tuple[Message, ...]) -> Prompt:
+        if self.model.chat is None:
+            raise ApiError(
+                400,
+                f"The model '{self.model.name}' has no chat template.",
+                param="model",
+                code="unsupported_model",
+            )
+        try:
+            text = self.model.chat.render([message.for_template() for message in messages])
+        except ChatTemplateError as error:
+            raise invalid("messages", f"The conversation does not fit the model: {error}.") from None
+        prompt = self.orchestrator.prepare(text)
+        if prompt.tokens == 0:
+            raise invalid("messages", "The conversation has no tokens.")
+        return prompt
+
+    def _max_tokens(self, chat: ChatRequest, prompt: Prompt) -> int:
+        context = self.model.context_length
+        room = context - prompt.tokens
+        wanted = chat.max_tokens
+        if room <= 0 or (wanted is not None and wanted > room):
+            asked = f" and {wanted} more were asked for" if wanted is not None else ""
+            raise invalid(
+                "messages" if room <= 0 else chat.max_tokens_name,
+                f"The model's context holds {context} tokens; the messages have {prompt.tokens}{asked}.",
+                "context_length_exceeded",
+            )
+        if wanted is not None:
+            return wanted
+        return min(room, self.settings.default_max_tokens or room)
