@@ -57,7 +57,7 @@ class ChatTemplate:
         goes past the limits of `TemplateEnvironment`.
         """
         # Templates ask whether tools and documents `is none`, which an undefined name is not.
-        variables = {**self._tokens, "messages": messages, "tools": None, "documents": None}
+        variables: dict[str, Any] = {**self._tokens, "messages": messages, "tools": None, "documents": None}
         variables["add_generation_prompt"] = add_generation_prompt
         try:
             return self._environment.render_bounded(self._template, variables)

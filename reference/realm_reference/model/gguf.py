@@ -150,11 +150,8 @@ class GGUFFile:
         if info is None:
             raise self.error(f"the tensor {name} is missing")
         raw = np.frombuffer(self._data, np.uint8, info.n_bytes, info.offset)
-        rows = raw.reshape(*info.shape[:-1], -1) if info.n_bytes else raw
-        if info.kind in (GGMLQuantizationType.F32, GGMLQuantizationType.F16):
-            rows = rows.view(np.float32 if info.kind == GGMLQuantizationType.F32 else np.float16)
         try:
-            values: NDArray[np.float32] = dequantize(rows, info.kind)
+            values: NDArray[np.float32] = dequantize(raw.reshape(*info.shape[:-1], -1), info.kind)
         except NotImplementedError:
             raise self.error(
                 f"the tensor {name} is encoded as {info.kind.name}, which cannot be read"

@@ -46,7 +46,7 @@ _CONTAINER_METHODS = _names("copy count get index items keys values")
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """Hugging Face's conventions for chat templates, in a sandbox with limits: 2 seconds, 64 Mi characters made.
+    """Hugging Face's conventions for chat templates, in a sandbox that allows 2 seconds and 64 Mi characters.
 
     The conventions: trimmed blocks, loop controls, raise_exception, tojson, strftime_now, the generation tag.
     """
@@ -194,7 +194,7 @@ def _method(name: str, args: Sequence[nodes.Node]) -> nodes.Call:
 
 
 class _Generation(Extension):
-    """`{% generation %}...{% endgeneration %}` marks the assistant's words for training; here it is its body."""
+    """`{% generation %}...{% endgeneration %}` marks words to train on; here it is its body."""
 
     tags = {"generation"}  # noqa: RUF012 (Jinja reads it from the class)
 

@@ -85,7 +85,7 @@ class Transformer:
         x = self.embed(ids)
         outputs = [x[:0, :]]
         for begin in range(0, len(ids), _CHUNK):
-            chunk = x[begin : begin + _CHUNK, :]
+            chunk = x[begin : min(begin + _CHUNK, len(ids)), :]
             for index in range(self.config.n_layers):
                 chunk = self.layer(index, chunk, cache, start + begin)
             outputs.append(chunk)
@@ -95,18 +95,15 @@ class Transformer:
     def _attention(self, index: int, x: Array, cache: KVCache, position: int) -> Array:
         # [n_seq, d] -> [n_seq, d]
         a, c, w = self.arrays, self.config, self.weights.layers[index]
-        n_seq, n_query = x.shape[0], c.n_heads * c.head_dim
         qkv = rms_norm(a, x, w.attention_norm, c.rms_norm_eps) @ w.qkv
         # Queries and keys turn by the same angles, so their heads turn together; the values follow unturned.
-        heads = a.xp.reshape(qkv, (n_seq, c.n_heads + 2 * c.n_kv_heads, c.head_dim))
-        cos, sin = self._angles(position, n_seq)
+        heads = a.xp.reshape(qkv, (x.shape[0], c.n_heads + 2 * c.n_kv_heads, c.head_dim))
+        cos, sin = self._angles(position, x.shape[0])
         qk = rotate(a, heads[:, : -c.n_kv_heads, :], cos, sin)
         k = a.xp.permute_dims(qk[:, c.n_heads :, :], (1, 0, 2))
         v = a.xp.permute_dims(heads[:, -c.n_kv_heads :, :], (1, 0, 2))
         keys, values = cache.extend(index, position, k, v)
-        mixed = causal_attention(a, qk[:, : c.n_heads, :], keys, values)
-        assert mixed.shape == (n_seq, n_query)
-        return mixed @ w.output
+        return causal_attention(a, qk[:, : c.n_heads, :], keys, values) @ w.output
 
     def _feed_forward(self, index: int, x: Array) -> Array:
         # [n_seq, d] -> [n_seq, d]
@@ -116,9 +113,7 @@ class Transformer:
         return (silu(a, gate) * up) @ w.down
 
     def _angles(self, position: int, n_seq: int) -> tuple[Array, Array]:
-        """Cosines and sines of the rotary angles, computed in float64 because positions times frequencies
-        get large.
-        """
+        """Cosines and sines of the rotary angles; in float64 first, because the angles grow with the position."""
         # -> [n_seq, 1, d/2] twice
         d = self.config.head_dim
         frequencies = self.config.rope_theta ** -(np.arange(0, d, 2) / d) / self.weights.rope_factors

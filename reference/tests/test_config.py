@@ -1,0 +1,62 @@
+"""What the transformer cannot compute is refused by name, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from realm_reference.model.config import LlamaConfig
+from realm_reference.model.errors import ModelFileError
+from realm_reference.model.gguf import open_gguf
+from realm_reference.model.model import load_model
+
+
+def test_reads_the_real_model(smollm2_path: Path) -> None:
+    config = LlamaConfig.from_gguf(open_gguf(smollm2_path))
+    assert (config.n_layers, config.hidden_size, config.n_heads, config.n_kv_heads) == (30, 576, 9, 3)
+    assert (config.head_dim, config.intermediate_size, config.context_length) == (64, 1536, 8192)
+    assert (config.rope_theta, config.rope_linear_factor) == (100000.0, 1.0)
+    assert config.rms_norm_eps == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"general.architecture": "gemma3"}, "'gemma3'"),
+        ({"llama.block_count": None}, r"llama\.block_count is missing"),
+        ({"llama.block_count": 2**31}, "whole number"),
+        ({"llama.embedding_length": "wide"}, "whole number"),
+        ({"llama.attention.head_count_kv": 4}, "cannot share"),
+        ({"llama.attention.head_count_kv": [3, 3]}, "whole number"),
+        ({"llama.expert_count": 8}, "mixture of experts"),
+        ({"llama.attention.sliding_window": 512}, "sliding-window"),
+        ({"llama.rope.scaling.type": "yarn"}, "'yarn'"),
+        ({"llama.rope.dimension_count": 4}, "part of each head"),
+        ({"llama.rope.freq_base": float("nan")}, "positive number"),
+        ({"llama.attention.layer_norm_rms_epsilon": 0.0}, "positive number"),
+    ],
+)
+def test_refuses_by_name(make_gguf: Callable[..., Path], metadata: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelFileError, match=message):
+        load_model(make_gguf(metadata))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"output_norm.weight": None}, r"output_norm\.weight is missing"),
+        ({"token_embd.weight": None}, r"token_embd\.weight is missing"),
+        ({"blk.1.ffn_up.weight": np.zeros((96, 71), np.float32)}, "shape"),
+        ({"blk.0.attn_q.bias": np.zeros(72, np.float32)}, r"blk\.0\.attn_q\.bias"),
+        ({"output.weight": np.zeros((5, 72), np.float32)}, "shape"),
+        ({"token_embd.weight": np.zeros((5, 72), np.float32)}, "tokens but logits for 5"),
+    ],
+)
+def test_refuses_tensors_that_do_not_fit(
+    make_gguf: Callable[..., Path], tensors: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ModelFileError, match=message):
+        load_model(make_gguf(tensors=tensors))
