@@ -1,0 +1,133 @@
+"""`realm load`: a load test from the command line."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from realm_loadtests.launch import LocustFailed
+from realm_loadtests.loadtest import RESULT_FILE, exit_code, run
+from realm_loadtests.preflight import TargetUnusable
+from realm_loadtests.progress import Progress
+from realm_loadtests.records import RECORDS_FILE
+from realm_loadtests.settings import KEY_VARIABLE, Settings
+from realm_loadtests.summary import summarise
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def parse_duration(text: str) -> int:
+    """Seconds of a duration written `30`, `30s`, `2m` or `1h`."""
+    match = re.fullmatch(r"(\d{1,6})([smh]?)", text)
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    if seconds < 1:
+        raise click.BadParameter(f"{text!r} is not a duration; write 30s, 2m or 1h")
+    return seconds
+
+
+def parse_share(text: str) -> float:
+    """A part of the whole written `1%` or `0.01`, as a number from 0 to 1."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise click.BadParameter(f"{text!r} is not a share; write 1% or 0.01")
+    return share
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--users", default=4, type=click.IntRange(1, 10_000), show_default=True, help="Streams at a time."
+)
+@click.option(
+    "--duration",
+    default="30s",
+    metavar="TIME",
+    type=parse_duration,
+    show_default=True,
+    help="How long: 30s, 2m, 1h.",
+)
+@click.option(
+    "--spawn-rate",
+    type=click.FloatRange(0.01),
+    help="Users started a second.  [default: all at once, 100 at most]",
+)
+@click.option("--model", default="", help="Model to ask for.  [default: the first of /v1/models]")
+@click.option("--max-tokens", default=64, type=click.IntRange(1), show_default=True, help="Longest answer.")
+@click.option("--prompt", help="Ask this each time.  [default: a built-in set]")
+@click.option("--seed", default=0, show_default=True, help="Decides prompts and sampling seeds.")
+@click.option("--api-key", envvar=KEY_VARIABLE, help=f"Better given in {KEY_VARIABLE}.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    default=120.0,
+    type=click.FloatRange(0.1, 3600),
+    show_default=True,
+    help="Seconds that one request may take.",
+)
+@click.option(
+    "--drain",
+    "drain_s",
+    default=10.0,
+    type=click.FloatRange(0, 3600),
+    show_default=True,
+    help="Seconds that open streams get to end after the duration.",
+)
+@click.option(
+    "--allow-errors",
+    default="0%",
+    metavar="SHARE",
+    type=parse_share,
+    show_default=True,
+    help="Share of requests that may fail.",
+)
+@click.option("--processes", default=1, type=click.IntRange(1, 64), show_default=True, help="Locust workers.")
+@click.option(
+    "--ui", "web_port", type=click.IntRange(1, 65535), help="Show locust's web UI on this port meanwhile."
+)
+@click.option(
+    "--out",
+    default="realm-load",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_default=True,
+    help="Folder for load.json and requests.jsonl; an earlier run's are replaced.",
+)
+def load(
+    url: str,
+    out: Path,
+    api_key: str | None,
+    allow_errors: float,
+    duration: int,
+    spawn_rate: float | None,
+    processes: int,
+    web_port: int | None,
+    **options: Any,
+) -> None:
+    """Load-test the OpenAI-compatible server at URL with streaming users.
+
+    Exit status: 0 all well, 1 requests failed, 2 wrong usage or the target is not there.
+    """
+    settings = Settings(
+        url=url,
+        duration_s=duration,
+        spawn_rate=spawn_rate or min(float(options["users"]), 100.0),
+        folder=str(out.resolve()),
+        **options,
+    )
+    try:
+        with Progress(duration) as progress:
+            result = run(
+                settings, api_key=api_key, processes=processes, web_port=web_port, on_progress=progress.show
+            )
+    except (TargetUnusable, LocustFailed, ValueError, OSError) as error:
+        click.echo(f"realm load: {error}", err=True)
+        sys.exit(2)
+    click.echo(summarise(result))
+    click.echo(f"\n  Figures and definitions: {out / RESULT_FILE}; each request: {out / RECORDS_FILE}")
+    sys.exit(exit_code(result, allow_errors))

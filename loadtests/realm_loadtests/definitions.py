@@ -1,0 +1,56 @@
+"""What each figure of a result means, in the words that a report prints beside it."""
+
+from __future__ import annotations
+
+BUSY_SHARE = 0.8
+"""The share of a CPU above which a load generator's own delay shows in its latencies."""
+
+DEFINITIONS = {
+    "ttft_ms": (
+        "Time to first token: from the moment before the request's first byte is sent to the read that "
+        "completed the first event carrying text; a chunk that only names the role is none. Connecting "
+        "is not in it."
+    ),
+    "itl_ms": (
+        "Inter-token latency: the gap between two events carrying text that follow each other in a "
+        "stream; every gap of every stream counts once, none is averaged over its request."
+    ),
+    "e2e_ms": (
+        "End-to-end latency: from the moment before the request's first byte is sent to the read that "
+        "completed the stream's last event."
+    ),
+    "tokens_per_second": (
+        "Tokens received from the start of the users to the end of the duration (without the drain after "
+        "it), divided by that time; of completed requests and of those that the end cut."
+    ),
+    "tokens_per_second_per_user": (
+        "The tokens after the first of all completed requests, divided by the time from their first to "
+        "their last token: how fast one user's text comes once it has begun."
+    ),
+    "tokens": (
+        "Tokens of the completed requests: the server's own count (usage) where it sent one, otherwise "
+        "the number of events carrying text; tokens_counted_by says how many requests were counted in "
+        "which way."
+    ),
+    "completed": (
+        "Requests with status 200 whose stream was well-formed and had a finish reason and [DONE]."
+    ),
+    "failed": (
+        "Requests that ended otherwise, each under the name of its cause in errors; none of their "
+        "latencies is in the figures."
+    ),
+    "cut": ("Requests still open when duration and drain were over: neither completed nor failed."),
+    "error_rate": ("failed / (completed + failed)."),
+    "p50, p90, p95, p99": (
+        "The smallest value that at least this share of the values does not exceed (nearest rank), from "
+        "HDR histograms in microseconds with three significant digits. The mean is exact."
+    ),
+    "hdr": (
+        "The whole histogram in HdrHistogram's V2 format (base64), in microseconds; histograms can be added."
+    ),
+    "generator": (
+        "What the load generator itself used, drain included. "
+        f"Above {BUSY_SHARE:.0%} of a CPU per process, its own delay is part of the latencies."
+    ),
+}
+"""Name of a figure in a result -> its definition."""

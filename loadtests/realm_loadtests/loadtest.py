@@ -1,0 +1,79 @@
+"""A whole load test: look at the target, load it, write the result."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from realm_loadtests import results
+from realm_loadtests.collector import MEASURES_FILE
+from realm_loadtests.connection import Target
+from realm_loadtests.launch import run_locust
+from realm_loadtests.preflight import check
+from realm_loadtests.records import RECORDS_FILE, read_records
+from realm_loadtests.settings import Settings
+
+RESULT_FILE = "load.json"
+
+
+def run(
+    settings: Settings,
+    *,
+    api_key: str | None = None,
+    on_progress: Callable[[dict[str, Any]], None] = lambda state: None,
+    processes: int = 1,
+    web_port: int | None = None,
+) -> dict[str, Any]:
+    """Run the load test; return the document that it wrote to load.json in the settings' folder.
+
+    Raises `TargetUnusable` before any load, `LocustFailed`, ValueError for a URL that is none, and OSError if
+    the folder cannot be written.
+    """
+    Target.parse(settings.url)
+    if settings.output is None:
+        raise ValueError("a load test needs a folder for its result")
+    folder = settings.output
+    _prepare(folder)
+    found = check(settings, api_key=api_key)
+    started, begin = datetime.now(UTC), time.monotonic()
+    measures, note = run_locust(
+        found.settings,
+        folder,
+        api_key=api_key,
+        on_progress=on_progress,
+        web_port=web_port,
+        processes=processes,
+    )
+    seconds = time.monotonic() - begin
+    from realm_loadtests.plots import draw  # matplotlib is slow to import, and only a finished run needs it
+
+    result = results.build(
+        found,
+        measures,
+        started=started,
+        seconds=seconds,
+        note=note,
+        plots=draw(read_records(folder)),
+        processes=processes,
+    )
+    (folder / RESULT_FILE).write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+    return result
+
+
+def exit_code(result: dict[str, Any], allowed_errors: float) -> int:
+    """0 if requests were completed and no more than the allowed share (0 to 1) failed, otherwise 1."""
+    figures = result["figures"]
+    if not figures["completed"]:
+        return 1
+    return int(figures["error_rate"] > allowed_errors)
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder, without the files of an earlier run: records are appended to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (RECORDS_FILE, MEASURES_FILE, RESULT_FILE):
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+"""What `locust -f` runs: the streaming user, with its measures tied to locust's life cycle.
+
+`realm load` starts it; so can anybody who wants locust's own options (a web UI, workers on other machines).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import gevent
+from locust import events
+from locust.runners import MasterRunner, WorkerRunner
+
+from realm_loadtests.collector import Collector
+from realm_loadtests.settings import Settings
+from realm_loadtests.user import StreamingUser
+
+PROGRESS_INTERVAL_S = 1.0
+
+__all__ = ["StreamingUser"]
+
+
+def _on_init(environment: Any, runner: Any, **_: Any) -> None:
+    """Give this process its collector, and connect it according to the process's role."""
+    settings = Settings.from_environment(environment.host)
+    is_worker = isinstance(runner, WorkerRunner)
+    collector = Collector(None if is_worker else settings.output)
+    collector.is_worker = is_worker
+    StreamingUser.settings, StreamingUser.collector = settings, collector
+    environment.stop_timeout = settings.drain_s
+    environment.events.test_start.add_listener(lambda **_: collector.start())
+    environment.events.test_stopping.add_listener(lambda **_: collector.stop())
+    if is_worker:
+        environment.events.report_to_master.add_listener(lambda data, **_: collector.report(data))
+        return
+    if isinstance(runner, MasterRunner):
+        environment.events.worker_report.add_listener(lambda data, **_: collector.receive(data))
+    if settings.output:
+        environment.events.test_start.add_listener(
+            lambda **_: gevent.spawn(_end_after, environment, collector, settings.duration_s)
+        )
+        gevent.spawn(_show_progress, runner, collector)
+    environment.events.quit.add_listener(lambda **_: collector.finish())
+
+
+def _end_after(environment: Any, collector: Collector, duration_s: float) -> None:
+    """End the test when its duration is over.
+
+    Locust's own --run-time counts from a clock that stood still while locust was starting, and ends a test
+    up to half a second early.
+    """
+    while (left := duration_s - collector.window_s) > 0:
+        gevent.sleep(left)
+    environment.runner.quit()
+    if environment.web_ui:
+        environment.web_ui.stop()
+
+
+def _show_progress(runner: Any, collector: Collector) -> None:
+    """Write a line of JSON each second to whoever started the test; end it if nobody is left to read."""
+    while True:
+        gevent.sleep(PROGRESS_INTERVAL_S)
+        measures = collector.measures
+        ttft, itl = measures.ttft.quantiles_us([0.5]), measures.itl.quantiles_us([0.5, 0.99])
+        state = {
+            "elapsed_s": collector.window_s,
+            "users": runner.user_count,
+            "completed": measures.completed,
+            "failed": measures.failed,
+            "tokens": measures.tokens,
+            "stopping": collector.stopped is not None,
+            "ttft_p50_us": ttft[0],
+            "itl_p50_us": itl[0],
+            "itl_p99_us": itl[1],
+        }
+        try:
+            print(json.dumps(state), file=sys.stdout, flush=True)
+        except OSError:
+            runner.quit()
+            return
+
+
+_events: Any = events  # locust has no types for its hooks
+_events.init.add_listener(_on_init)

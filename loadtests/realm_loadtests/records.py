@@ -1,0 +1,95 @@
+"""One line per request, written as the request ends, so that a killed run keeps what it has seen.
+
+The record is the truth that figures are made from: the histograms of a running test and the figures rebuilt
+from the file later are equal, because both take times from here, in whole microseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+RECORDS_FILE = "requests.jsonl"
+
+Outcome = Literal["completed", "failed", "cut"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one request saw; times are microseconds.
+
+    `at_us` is when it was sent, after the start of the run; `token_us` are the token events and `e2e_us` the
+    end of the stream, after the sending. A request is `cut` if the run ended before its stream did: neither a
+    success nor the server's fault. `window_tokens` are the tokens that came before the run's end.
+    """
+
+    outcome: Outcome
+    at_us: int
+    e2e_us: int
+    connect_us: int = 0
+    token_us: list[int] = field(default_factory=list)
+    tokens: int = 0
+    window_tokens: float = 0.0
+    tokens_by: Literal["usage", "events"] = "events"
+    prompt_tokens: int | None = None
+    finish_reason: str | None = None
+    status: int | None = None
+    response_id: str | None = None
+    error: str | None = None
+    detail: str | None = None
+    worker: int = 0
+    user: int = 0
+
+    @property
+    def ttft_us(self) -> int | None:
+        """Time to the first token event; None if there was none."""
+        return self.token_us[0] if self.token_us else None
+
+    @property
+    def gaps_us(self) -> list[int]:
+        """The gaps between token events that follow each other."""
+        return [after - before for before, after in zip(self.token_us, self.token_us[1:], strict=False)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as it is written, one such object a line."""
+        return asdict(self)
+
+
+class RecordFile:
+    """Appends records to a file, each by one write, so that several processes can share the file.
+
+    If the disk fills, the run goes on: `error` keeps the first reason, and the figures are complete still.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.error: str | None = None
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        self._descriptor = os.open(folder / RECORDS_FILE, flags, 0o644)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record, as `Record.to_json` gave it."""
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        try:
+            if os.write(self._descriptor, line) < len(line):
+                self.error = self.error or "the disk took only a part of a record"
+        except OSError as error:
+            self.error = self.error or f"records could not be written: {error}"
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def read_records(folder: Path) -> Iterator[Record]:
+    """Read the records of a run; a last line that a killed run left unfinished is passed over."""
+    path = folder / RECORDS_FILE
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.endswith("}\n"):
+                yield Record(**json.loads(line))

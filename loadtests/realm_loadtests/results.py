@@ -1,0 +1,108 @@
+"""load.json: the result of a load test, in the form that the report and a pipeline read."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from realm_loadtests.definitions import BUSY_SHARE, DEFINITIONS
+from realm_loadtests.measures import Latency, Measures
+from realm_loadtests.preflight import Preflight
+
+SCHEMA = "realm-load/1"
+
+
+def build(
+    preflight: Preflight,
+    measures: Measures,
+    *,
+    started: datetime,
+    seconds: float,
+    note: str | None,
+    plots: dict[str, str],
+    processes: int = 1,
+) -> dict[str, Any]:
+    """Put the result together; times in milliseconds, figures without values null."""
+    settings = asdict(preflight.settings)
+    url, model = settings.pop("url"), settings.pop("model")
+    settings.pop("folder")
+    return {
+        "schema": SCHEMA,
+        "tool": {"name": "realm-harness", "version": version("realm-harness")},
+        "target": {"url": url, "model": model, "server_header": preflight.server_header},
+        "settings": settings
+        | {"prompts": "given" if settings["prompt"] else "built-in", "processes": processes},
+        "machine": {
+            "platform": platform.platform(),
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+        },
+        "versions": {
+            name: version(name) for name in ("locust", "gevent", "hdrhistogram", "numpy", "matplotlib")
+        },
+        "started": started.astimezone(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "note": note,
+        "figures": figures(measures),
+        "generator": generator(measures, processes),
+        "definitions": DEFINITIONS,
+        "plots": plots,
+    }
+
+
+def figures(measures: Measures) -> dict[str, Any]:
+    """The figures that `DEFINITIONS` defines."""
+    judged = measures.completed + measures.failed
+    return {
+        "ttft_ms": _latency(measures.ttft),
+        "itl_ms": _latency(measures.itl),
+        "e2e_ms": _latency(measures.e2e),
+        "tokens_per_second": _ratio(measures.window_tokens, measures.window_s),
+        "tokens_per_second_per_user": _ratio(measures.decode_tokens, measures.decode_us / 1e6),
+        "tokens": measures.tokens,
+        "tokens_counted_by": dict(measures.counted_by),
+        "requests": measures.requests,
+        "completed": measures.completed,
+        "failed": measures.failed,
+        "cut": measures.cut,
+        "completed_without_text": measures.without_text,
+        "error_rate": _ratio(measures.failed, judged),
+        "errors": dict(measures.errors.most_common()),
+        "window_s": round(measures.window_s, 3),
+    }
+
+
+def generator(measures: Measures, processes: int) -> dict[str, Any]:
+    """What the generator used, and whether it may have been the bottleneck."""
+    share = _ratio(measures.cpu_s, measures.window_s * processes)
+    return {
+        "cpu_seconds": round(measures.cpu_s, 3),
+        "cpu_share": share,
+        "token_events": measures.token_events,
+        "cpu_seconds_per_1000_events": _ratio(1000 * measures.cpu_s, measures.token_events),
+        "may_be_the_bottleneck": share is not None and share > BUSY_SHARE,
+    }
+
+
+def _latency(latency: Latency) -> dict[str, Any]:
+    names = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
+    quantiles = zip(names, latency.quantiles_us(list(names.values())), strict=True)
+    return {
+        "count": latency.count,
+        "mean": _ms(latency.mean_us),
+        **{name: _ms(value) for name, value in quantiles},
+        "hdr": latency.encode(),
+    }
+
+
+def _ms(value_us: float) -> float | None:
+    return None if math.isnan(value_us) else round(value_us / 1000, 3)
+
+
+def _ratio(value: float, by: float) -> float | None:
+    return round(value / by, 6) if by else None

@@ -1,0 +1,66 @@
+"""The result of a load test as a person reads it on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from realm_loadtests.failures import MEANINGS
+
+ROWS = (
+    ("time to first token", "ttft_ms"),
+    ("between tokens", "itl_ms"),
+    ("whole answer", "e2e_ms"),
+)
+COLUMNS = ("p50", "p90", "p99", "max")
+
+
+def summarise(result: dict[str, Any]) -> str:
+    """Render a load.json document as a short text with units."""
+    figures, settings, target = result["figures"], result["settings"], result["target"]
+    seconds = figures["window_s"]
+    lines = [
+        f"{target['model']} at {target['url']}: {settings['users']} users for {seconds:.1f} s, "
+        f"up to {settings['max_tokens']} tokens an answer",
+        "",
+        f"  {'latency, ms':<22}" + "".join(f"{name:>10}" for name in COLUMNS),
+    ]
+    for title, key in ROWS:
+        lines.append(f"  {title:<22}" + "".join(f"{number(figures[key][name]):>10}" for name in COLUMNS))
+    lines += ["", *_rates(figures), *_errors(figures)]
+    if result["generator"]["may_be_the_bottleneck"]:
+        share = result["generator"]["cpu_share"]
+        lines += [
+            "",
+            f"  Careful: the load generator used {share:.0%} of its CPU; it may have been the bottleneck.",
+        ]
+    if result["note"]:
+        lines += ["", f"  Note: {result['note']}."]
+    return "\n".join(lines)
+
+
+def _rates(figures: dict[str, Any]) -> list[str]:
+    counted_by = " and ".join(figures["tokens_counted_by"]) or "nothing"
+    source = {"usage": "the server's usage", "events": "stream events"}.get(counted_by, counted_by)
+    return [
+        f"  {'tokens/s in all':<22}{number(figures['tokens_per_second']):>10}   (counted by {source})",
+        f"  {'tokens/s of one user':<22}{number(figures['tokens_per_second_per_user']):>10}",
+        f"  {'requests':<22}{figures['requests']:>10}   {figures['completed']} completed, "
+        f"{figures['failed']} failed, {figures['cut']} cut by the end of the run",
+    ]
+
+
+def _errors(figures: dict[str, Any]) -> list[str]:
+    if not figures["errors"]:
+        return []
+    lines = ["", "  failures"]
+    for kind, count in figures["errors"].items():
+        meaning = MEANINGS.get(kind) or f"the server answered with the status {kind.removeprefix('http_')}"
+        lines.append(f"  {kind:<22}{count:>10}   {meaning}")
+    return lines
+
+
+def number(value: float | None) -> str:
+    """Three or four figures of a number; a dash for none."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

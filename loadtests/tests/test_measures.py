@@ -1,0 +1,116 @@
+"""Merged equals pooled; figures rebuilt from records equal those counted while running."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from realm_loadtests.measures import HIGHEST_US, Latency, Measures
+from realm_loadtests.records import RECORDS_FILE, Record, RecordFile, read_records
+
+durations = st.integers(0, 2 * HIGHEST_US)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    gaps = draw(st.lists(st.integers(0, 10_000_000), max_size=6))
+    times = [sum(gaps[: end + 1]) for end in range(len(gaps))]
+    outcome = draw(st.sampled_from(["completed", "failed", "cut"]))
+    tokens = draw(st.integers(0, 20))
+    return Record(
+        outcome=outcome,
+        at_us=draw(st.integers(0, 10_000_000)),
+        e2e_us=(times or [0])[-1] + draw(st.integers(0, 1000)),
+        token_us=times,
+        tokens=tokens,
+        window_tokens=float(tokens),
+        tokens_by=draw(st.sampled_from(["usage", "events"])),
+        error=draw(st.sampled_from(["timeout", "http_500"])) if outcome == "failed" else None,
+    )
+
+
+def counted(parts: list[Record]) -> Measures:
+    measures = Measures()
+    for record in parts:
+        measures.add(record)
+    return measures
+
+
+@given(st.lists(records(), max_size=12), st.integers(0, 12))
+@settings(deadline=None)
+def test_workers_merged_are_one_process_exactly(every: list[Record], border: int) -> None:
+    master = Measures()
+    for part in (every[:border], every[border:]):
+        master.merge(Measures.from_json(json.loads(json.dumps(counted(part).to_json()))))
+    assert master.to_json() == counted(every).to_json()
+
+
+@given(every=st.lists(records(), max_size=12))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_figures_rebuilt_from_the_file_are_the_same(every: list[Record], tmp_path: Path) -> None:
+    (tmp_path / RECORDS_FILE).unlink(missing_ok=True)
+    file = RecordFile(tmp_path)
+    for record in every:
+        file.write(record.to_json())
+    file.close()
+    with (tmp_path / RECORDS_FILE).open("a") as unfinished:
+        unfinished.write('{"outcome":"completed","at_us":12')
+    rebuilt = Measures.of(read_records(tmp_path))
+    assert file.error is None
+    assert rebuilt.to_json() | {"window_s": 0.0} == counted(every).to_json()
+
+
+@given(st.lists(st.integers(1, HIGHEST_US), min_size=1, max_size=60), st.floats(0.001, 1))
+@settings(deadline=None)
+def test_a_quantile_is_the_nearest_rank_within_a_thousandth(values: list[int], rank: float) -> None:
+    latency = Latency()
+    for value in values:
+        latency.record(value)
+    exact = sorted(values)[max(1, math.ceil(rank * len(values) - 1e-9)) - 1]
+    (found,) = latency.quantiles_us([rank])
+    assert exact <= found <= exact * 1.001 + 1
+    assert latency.mean_us == pytest.approx(sum(values) / len(values))
+
+
+def test_one_slow_value_in_sixty_is_in_the_99th_percentile() -> None:
+    latency = Latency()
+    for value in [1000] * 59 + [200_000]:
+        latency.record(value)
+    assert latency.quantiles_us([0.99])[0] >= 200_000
+
+
+def test_without_values_there_is_no_figure() -> None:
+    latency = Latency()
+    latency.add(Latency())
+    assert latency.count == 0
+    assert math.isnan(latency.mean_us)
+    assert math.isnan(latency.quantiles_us([0.5])[0])
+
+
+def test_only_completed_requests_have_latencies() -> None:
+    token_us = [10_000, 15_000, 215_000]
+    measures = Measures()
+    for outcome in ("completed", "failed", "cut"):
+        measures.add(
+            Record(outcome, at_us=0, e2e_us=220_000, token_us=token_us, tokens=3, window_tokens=3.0)  # type: ignore[arg-type]
+        )
+    assert (measures.ttft.count, measures.itl.count, measures.e2e.count) == (1, 2, 1)
+    assert (measures.requests, measures.completed, measures.failed, measures.cut) == (3, 1, 1, 1)
+    assert measures.window_tokens == 6.0
+    assert (measures.decode_tokens, measures.decode_us) == (2, 205_000)
+    # Every gap counts: a mean over the request would hide the stall in 102.5 ms.
+    assert measures.itl.quantiles_us([0.5, 1.0]) == pytest.approx([5_000, 200_000], rel=1e-3)
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / RECORDS_FILE).symlink_to("/dev/full")
+    file = RecordFile(tmp_path)
+    file.write({"outcome": "cut"})
+    file.write({"outcome": "cut"})
+    assert file.error is not None
+    assert "could not be written" in file.error
+    file.close()
