@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import gguf
 import numpy as np
 import pytest
-
+from realm_abi.guests import guest_bytes
+from realm_abi.sandbox import Runtime
+from realm_reference.engine import Engine
 from realm_reference.model.fetch import fetch
 from realm_reference.model.model import Model, load_model
+from realm_reference.orchestration import Orchestrator
+from realm_reference.server.auth import ApiKey, Authenticator
+from realm_reference.server.lifecycle import RunningServer, bind
+from realm_reference.server.metrics import Metrics
+from realm_reference.server.service import Service
+from realm_reference.server.settings import ServerSettings
 
-# Printable ASCII, then the 256 bytes as GPT-2 writes them, then a few merges: enough for any text to have tokens.
+# Printable ASCII, then the 256 bytes as GPT-2 writes them, then a few merges: enough for any text to have
+# tokens.
 _CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "Ġ Ġ", "o r"]
 _TEMPLATE = (
@@ -45,7 +56,9 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_gguf(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Writes variants of the tiny model: `metadata` replaces keys (None leaves one out), `tensors` likewise."""
+    """Writes variants of the tiny model: `metadata` replaces keys (None leaves one out), `tensors`
+    likewise.
+    """
     folder = tmp_path_factory.mktemp("variants")
 
     def make(metadata: dict[str, Any] | None = None, tensors: dict[str, Any] | None = None) -> Path:
@@ -136,3 +149,83 @@ def _tensors() -> dict[str, np.ndarray]:
             f"blk.{i}.ffn_down.weight": matrix(_HIDDEN, _FFN),
         }
     return tensors
+
+
+# ------------------------------------------------- engine, orchestration, server (the tests of those rooms)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_gguf: Path) -> Model:
+    """The tiny model, loaded."""
+    return load_model(tiny_gguf)
+
+
+class Server:
+    """A server on a real loopback port, in the test's own event loop, with its inside at hand."""
+
+    def __init__(self, service: Service, running: RunningServer) -> None:
+        self.service = service
+        self.url = running.url
+        self.running = running
+        self.host, port = running.url.removeprefix("http://").split(":")
+        self.port = int(port)
+        self.model = service.model.name
+
+    def body(self, text: str = "hello world", **changes: Any) -> dict[str, Any]:
+        """A chat request that is greedy and short."""
+        messages = [{"role": "user", "content": text}]
+        return {"model": self.model, "messages": messages, "temperature": 0, "max_tokens": 8, **changes}
+
+    async def ask(self, **changes: Any) -> dict[str, Any]:
+        """A whole answer; the status has to be 200."""
+        async with (
+            aiohttp.ClientSession() as client,
+            client.post(self._chat, json=self.body(**changes)) as response,
+        ):
+            assert response.status == 200, await response.text()
+            answer: dict[str, Any] = await response.json()
+            return answer
+
+    async def stream(self, **changes: Any) -> tuple[int, str]:
+        """Status and text of a streamed answer."""
+        body = self.body(**{"stream": True, **changes})
+        async with aiohttp.ClientSession() as client, client.post(self._chat, json=body) as response:
+            return response.status, await response.text()
+
+    @property
+    def _chat(self) -> str:
+        return f"{self.url}/v1/chat/completions"
+
+
+StartServer = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture
+async def start_server(tiny_model: Model) -> AsyncIterator[StartServer]:
+    """Starts servers of the tiny model: `guest` is v1, v2 or the bytes of a module, the rest are settings."""
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            guest: str | bytes = "v2", *, keys: tuple[ApiKey, ...] | None = None, **settings: Any
+        ) -> Server:
+            set_up = ServerSettings(**{"http_port": 0, "drain_seconds": 5.0, **settings})
+            metrics = Metrics()
+            runtime = Runtime()
+            module = runtime.compile(guest if isinstance(guest, bytes) else guest_bytes(guest))
+            engine = Engine(tiny_model.transformer, on_step=metrics.observe_step)
+            orchestrator = Orchestrator(
+                tiny_model,
+                engine,
+                runtime,
+                module,
+                limits=set_up.limits,
+                max_running=set_up.max_running,
+                max_waiting=set_up.max_waiting,
+            )
+            service = Service(set_up, tiny_model, engine, orchestrator, Authenticator(keys), metrics)
+            running = RunningServer(service, bind(set_up.host, set_up.http_port))
+            await running.start()
+            stack.push_async_callback(running.stop)
+            return Server(service, running)
+
+        yield start

@@ -15,7 +15,6 @@ from realm_reference.server.errors import ApiError
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_KEY: Final = "realm_record"
 
 
 @dataclass
@@ -37,6 +36,9 @@ class RequestRecord:
         return (time.perf_counter_ns() - self.started_ns) / 1e9
 
 
+_KEY: Final = web.RequestKey("realm_record", RequestRecord)
+
+
 def begin(request: web.Request) -> RequestRecord:
     """Attach a record to `request`; the client's own x-request-id is kept if it is short and plain."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
@@ -47,6 +49,4 @@ def begin(request: web.Request) -> RequestRecord:
 
 def of(request: web.Request) -> RequestRecord:
     """The record of a request that `begin` has seen, as every one is before its handler."""
-    found = request[_KEY]
-    assert isinstance(found, RequestRecord)
-    return found
+    return request[_KEY]

@@ -43,8 +43,7 @@ class EventStream:
         self.started = False
 
     async def send(self, data: bytes) -> None:
-        """Write one event, waiting while the socket's bounded buffer is full; SlowReader after the timeout.
-        """
+        """Write one event, waiting while the bounded buffer is full; SlowReader after the timeout."""
         try:
             async with asyncio.timeout(self._write_timeout):
                 if not self.started:

@@ -1,0 +1,204 @@
+"""`realm serve` and `realm run` as processes: flags, config, ready file, signals, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from realm_reference.commands import run, serve
+
+COMMAND = [sys.executable, "-c", "from realm_reference.commands import serve; serve()"]
+
+
+def outcome(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Exit code and the one line on stderr of a serve that does not get to serve."""
+    result = CliRunner().invoke(serve, list(arguments), env=environment)
+    lines = [line for line in result.output.splitlines() if line.startswith("Error")]
+    assert len(lines) == 1, result.output
+    return result.exit_code, lines[0]
+
+
+@pytest.fixture
+def ready_file(tmp_path: Path) -> Path:
+    return tmp_path / "ready.json"
+
+
+@pytest.fixture
+def process(tiny_gguf: Path, ready_file: Path) -> Iterator[subprocess.Popen[str]]:
+    arguments = ["--http", "--http-port", "0", "--model", str(tiny_gguf), "--ready-file", str(ready_file)]
+    with subprocess.Popen(
+        [*COMMAND, *arguments, "--log-format", "json"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        if process.poll() is None:
+            process.kill()
+
+
+def wait_for_url(ready_file: Path, process: subprocess.Popen[str]) -> str:
+    deadline = time.monotonic() + 60
+    while not ready_file.exists():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    ready = json.loads(ready_file.read_text("utf-8"))
+    assert ready["pid"] == process.pid
+    return str(ready["url"])
+
+
+def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+def test_serve_answers_and_ends_on_sigterm(process: subprocess.Popen[str], ready_file: Path) -> None:
+    url = wait_for_url(ready_file, process)
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}
+    assert post(url, body)["usage"]["completion_tokens"] <= 3
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+    assert not ready_file.exists()
+    assert process.stderr is not None
+    logged = [json.loads(line) for line in process.stderr.read().splitlines() if line.startswith("{")]
+    assert [entry["message"] for entry in logged] == ["serving", "request", "draining", "stopped"]
+    assert logged[1]["status"] == 200
+
+
+def test_sigterm_lets_a_running_request_finish(process: subprocess.Popen[str], ready_file: Path) -> None:
+    url = wait_for_url(ready_file, process)
+
+    async def ask_and_stop() -> bytes:
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        body = json.dumps(
+            {
+                "model": "tiny",
+                "messages": [{"role": "user", "content": "hi"}],
+                "stream": True,
+                "max_tokens": 300,
+            }
+        ).encode()
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            + f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+            + body
+        )
+        start = await reader.readuntil(b'"content":"')
+        process.send_signal(signal.SIGTERM)
+        rest = await reader.read()
+        writer.close()
+        return start + rest
+
+    assert b"data: [DONE]" in asyncio.run(ask_and_stop())
+    assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("name", ["v1", "v2"])
+def test_run_prints_one_generation(tiny_gguf: Path, name: str) -> None:
+    arguments = ["hello", "--model", str(tiny_gguf), "--wasm", name, "--max-tokens", "5"]
+    first, second = (CliRunner().invoke(run, arguments) for _ in range(2))
+    assert first.exit_code == 0, first.output
+    assert first.output.strip()
+    assert first.output == second.output
+
+
+def test_run_refuses_a_prompt_beyond_the_context(tiny_gguf: Path) -> None:
+    result = CliRunner().invoke(run, ["a" * 900, "--model", str(tiny_gguf)])
+    assert result.exit_code == 1
+    assert "the context holds 640" in result.output
+
+
+def test_without_http_there_is_nothing_to_serve() -> None:
+    code, line = outcome()
+    assert code == 2
+    assert "--http" in line
+
+
+def test_a_missing_model(tmp_path: Path) -> None:
+    code, line = outcome("--http", "--http-port", "0", "--model", str(tmp_path / "none.gguf"))
+    assert code == 2
+    assert "none.gguf" in line
+
+
+def test_a_foreign_model_file(tmp_path: Path) -> None:
+    (tmp_path / "foreign.gguf").write_bytes(b"PK\x03\x04" + bytes(100))
+    code, line = outcome("--http", "--http-port", "0", "--model", str(tmp_path / "foreign.gguf"))
+    assert code == 2
+    assert "foreign.gguf" in line
+
+
+def test_a_bad_guest(tmp_path: Path, tiny_gguf: Path) -> None:
+    (tmp_path / "guest.wasm").write_bytes(b"not wasm")
+    code, line = outcome(
+        "--http", "--http-port", "0", "--model", str(tiny_gguf), "--wasm", str(tmp_path / "guest.wasm")
+    )
+    assert code == 2
+    assert "guest.wasm" in line
+
+
+def test_a_port_in_use(tiny_gguf: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, line = outcome("--http", "--http-port", port, "--model", str(tiny_gguf))
+    assert code == 2
+    assert port in line
+
+
+def test_bad_keys(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text("{}", "utf-8")
+    code, line = outcome("--http", "--auth", "--api-keys", str(tmp_path / "keys.json"))
+    assert code == 2
+    assert "key file" in line
+    assert outcome("--http", "--auth")[0] == 2
+    assert outcome("--http", "--api-keys", str(tmp_path / "keys.json"))[0] == 2
+
+
+def test_gpu_is_refused_where_it_is_not_there() -> None:
+    code, line = outcome("--http", "--gpu")
+    assert code == 2
+    assert "CuPy" in line
+
+
+def test_a_config_file_and_the_environment_set_flags(tmp_path: Path, tiny_gguf: Path) -> None:
+    config = tmp_path / "serve.toml"
+    config.write_text(f'http = true\nhttp-port = 0\nmodel = "{tiny_gguf}"\nwasm = "nowhere.wasm"\n', "utf-8")
+    code, line = outcome("--config", str(config))
+    assert code == 2
+    assert "nowhere.wasm" in line, "the file is read"
+    _, line = outcome("--config", str(config), REALM_SERVE_WASM="elsewhere.wasm")
+    assert "elsewhere.wasm" in line, "the environment wins over the file"
+    _, line = outcome("--config", str(config), "--wasm", "here.wasm", REALM_SERVE_WASM="elsewhere.wasm")
+    assert "here.wasm" in line, "a flag wins over both"
+
+
+@pytest.mark.parametrize(
+    "content", ["colour = 1", "http = [1]", "http = ", "config = 'x'", "[http]\nport = 1"]
+)
+def test_a_bad_config_file(tmp_path: Path, content: str) -> None:
+    config = tmp_path / "serve.toml"
+    config.write_text(content, "utf-8")
+    assert outcome("--config", str(config))[0] == 2
+    assert outcome("--config", str(tmp_path / "none.toml"))[0] == 2
+
+
+def test_an_unknown_flag() -> None:
+    assert outcome("--http", "--colour")[0] == 2
+
+
+def test_no_variable_of_this_shell_leaks_into_the_tests() -> None:
+    assert not [name for name in os.environ if name.startswith("REALM_SERVE_")]
