@@ -37,7 +37,9 @@ _RANDOM_COLUMNS = 24
 
 def main() -> None:
     """Read the command line and make or check."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path, help="the SmolLM2-135M-Instruct GGUF file")
     parser.add_argument("--check", action="store_true", help="compare every logit with the reference instead")
     options = parser.parse_args()
@@ -76,8 +78,12 @@ class HuggingFace:
         """The next tokens by argmax; end-of-turn tokens are tokens like the others."""
         with self._torch.inference_mode():
             output = self._model.generate(
-                self._torch.tensor([ids]), do_sample=False, max_new_tokens=_GREEDY_TOKENS, min_new_tokens=_GREEDY_TOKENS,
-                eos_token_id=None, pad_token_id=0,
+                self._torch.tensor([ids]),
+                do_sample=False,
+                max_new_tokens=_GREEDY_TOKENS,
+                min_new_tokens=_GREEDY_TOKENS,
+                eos_token_id=None,
+                pad_token_id=0,
             )
         return [int(i) for i in output[0, len(ids) :]]
 
@@ -110,7 +116,10 @@ def logit_goldens(truth: HuggingFace) -> dict[str, Any]:
     """
     vocab_size = len(truth.tokenizer)
     columns = np.sort(np.random.default_rng(7).choice(vocab_size, _RANDOM_COLUMNS, replace=False))
-    arrays: dict[str, Any] = {"columns": columns.astype(np.uint16), "about": np.array(json.dumps(about(truth.path)))}
+    arrays: dict[str, Any] = {
+        "columns": columns.astype(np.uint16),
+        "about": np.array(json.dumps(about(truth.path))),
+    }
     for name, ids in truth.prompts().items():
         logits = truth.logits(ids)
         top = np.argsort(-logits, axis=-1, kind="stable")[:, :_TOP]
@@ -155,26 +164,35 @@ def token_goldens(truth: HuggingFace) -> dict[str, Any]:
         for messages in CONVERSATIONS
         for prompt in (True, False)
     ]
-    print(f"tokenizer: {len(cases)} texts, {sum('transformers_gguf_ids' in c for c in cases)} where the GGUF support differs")
+    differing = sum("transformers_gguf_ids" in case for case in cases)
+    print(f"tokenizer: {len(cases)} texts, {differing} where transformers' GGUF support differs")
     return {"about": about(truth.path), "cases": cases, "chats": chats}
 
 
 def sentencepiece_goldens() -> dict[str, Any]:
-    """A small SentencePiece BPE vocabulary with byte fallback, and what SentencePiece itself makes of the
-    corpus.
-    """
+    """A small BPE vocabulary with byte fallback, and what SentencePiece itself makes of the corpus."""
     import sentencepiece
 
     model = io.BytesIO()
     lines = [line for text, _ in PROMPTS.values() for line in text.split("\n") if line.strip()]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, model_type="bpe", vocab_size=600, byte_fallback=True,
-        character_coverage=0.98, normalization_rule_name="identity", remove_extra_whitespaces=False,
-        add_dummy_prefix=True, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=600,
+        byte_fallback=True,
+        character_coverage=0.98,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=True,
+        minloglevel=2,
+    )
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     pieces = range(processor.get_piece_size())
-    kinds = [2 if processor.is_unknown(i) else 3 if processor.is_control(i) else 6 if processor.is_byte(i) else 1 for i in pieces]
+    kinds = [
+        2 if processor.is_unknown(i) else 3 if processor.is_control(i) else 6 if processor.is_byte(i) else 1
+        for i in pieces
+    ]
     return {
         "about": {"sentencepiece": version("sentencepiece")},
         "tokens": [processor.id_to_piece(i) for i in pieces],
@@ -199,23 +217,31 @@ def check(truth: HuggingFace) -> None:
     model = Transformer(config, load_weights(file, config, arrays), arrays)
     worst = 0.0
     for name, ids in truth.prompts().items():
-        difference = float(np.abs(truth.logits(ids) - model.forward(ids, model.new_cache(), rows=len(ids))).max())
+        difference = float(
+            np.abs(truth.logits(ids) - model.forward(ids, model.new_cache(), rows=len(ids))).max()
+        )
         worst = max(worst, difference)
-        print(f"{name}: {len(ids)} positions x {model.vocab_size} logits, max abs difference {difference:.2e}")
+        print(
+            f"{name}: {len(ids)} positions x {model.vocab_size} logits, max abs difference {difference:.2e}"
+        )
     prompt = truth.tokenizer(GREEDY_PROMPT).input_ids
     cache, chunk, tokens = model.new_cache(), prompt, []
     for _ in range(_GREEDY_TOKENS):
         tokens.append(int(model.forward(chunk, cache)[-1].argmax()))
         chunk = tokens[-1:]
     same = tokens == truth.greedy(prompt)
-    print(f"max abs difference {worst:.2e}; {_GREEDY_TOKENS} greedy tokens {'identical' if same else 'DIFFER'}")
+    print(
+        f"max abs difference {worst:.2e}; {_GREEDY_TOKENS} greedy tokens {'identical' if same else 'DIFFER'}"
+    )
     sys.exit(0 if worst < 1e-3 and same else 1)
 
 
 def about(path: Path) -> dict[str, str]:
     """What the goldens were made with."""
     packages = ("torch", "transformers", "tokenizers", "gguf", "numpy")
-    return {"model": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} | {p: version(p) for p in packages}
+    return {"model": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} | {
+        p: version(p) for p in packages
+    }
 
 
 def write_json(name: str, content: dict[str, Any]) -> None:

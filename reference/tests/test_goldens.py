@@ -1,4 +1,4 @@
-"""SmolLM2-135M agrees with Hugging Face transformers; `ci/make_goldens.py` made the data from the same file."""
+"""SmolLM2-135M agrees with Hugging Face transformers: `ci/make_goldens.py` made the data."""
 
 from __future__ import annotations
 

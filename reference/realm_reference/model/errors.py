@@ -4,7 +4,13 @@ remedy.
 
 
 class ModelError(Exception):
-    """A model cannot be used; the message is one line, meant for the user."""
+    """A model cannot be used; the message is one line, meant for the user.
+
+    Messages quote files that strangers wrote, so what could break the line or command a terminal is replaced.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in message))
 
 
 class ModelStoreError(ModelError):

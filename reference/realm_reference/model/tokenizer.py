@@ -75,8 +75,9 @@ class Tokenizer:
 
         `add_bos` puts the BOS token first, if the model has one; whether the model was trained to see one
         before plain text is `adds_bos`. `parse_special` reads names of control tokens in the text, such as
-        <|im_end|>, as those tokens; text from strangers should be encoded without it. Raises ValueError for
-        lone surrogates, which no UTF-8 text has.
+        <|im_end|>, as those tokens; text from strangers should be encoded without it. A byte that the
+        vocabulary cannot spell is dropped, as by Hugging Face's tokenizers (SmolLM2 lacks six control
+        characters). Raises ValueError for lone surrogates, which no UTF-8 text has.
         """
         text.encode("utf-8")  # the library would answer a lone surrogate with a misleading TypeError
         ids: list[int] = (self._parsing if parse_special else self._plain).encode(text).ids

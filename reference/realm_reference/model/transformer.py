@@ -113,7 +113,7 @@ class Transformer:
         return (silu(a, gate) * up) @ w.down
 
     def _angles(self, position: int, n_seq: int) -> tuple[Array, Array]:
-        """Cosines and sines of the rotary angles; in float64 first, because the angles grow with the position."""
+        """Cosines and sines of the rotary angles, which grow with the position: float64 first."""
         # -> [n_seq, 1, d/2] twice
         d = self.config.head_dim
         frequencies = self.config.rope_theta ** -(np.arange(0, d, 2) / d) / self.weights.rope_factors
