@@ -164,19 +164,18 @@ class Instance:
             with self._clock:
                 self._store.set_epoch_deadline(self._clock.ticks(self.limits.guest_seconds))
                 return enter()
-        except wasmtime.Trap as trap:
+        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            # wasmtime says Trap of what the guest did, and WasmtimeError of a trap that a host function made.
             if self._escaped:
                 raise self._escaped from None
-            raise self._fault(trap) from None
-        except wasmtime.WasmtimeError as error:
-            raise GuestFault("trap", _line(str(error))) from None
+            raise self._fault(error) from None
         finally:
             self._busy.release()
 
-    def _fault(self, trap: wasmtime.Trap) -> GuestFault:
+    def _fault(self, error: wasmtime.Trap | wasmtime.WasmtimeError) -> GuestFault:
         if self._trap_message:
             return GuestFault("trap", self._trap_message)
-        if trap.trap_code is wasmtime.TrapCode.INTERRUPT:
+        if isinstance(error, wasmtime.Trap) and error.trap_code is wasmtime.TrapCode.INTERRUPT:
             if self._grace_began:
                 return GuestFault(
                     "deadline", f"it went on for {self.limits.grace_seconds} s after `cancelled`"
@@ -184,7 +183,7 @@ class Instance:
             return GuestFault(
                 "deadline", f"it computed for {self.limits.guest_seconds} s without a host call"
             )
-        return GuestFault("trap", _line(trap.message))
+        return GuestFault("trap", _line(str(error)))
 
     def _allocate(self, size: int) -> int:
         """Memory from the guest's own allocator."""
