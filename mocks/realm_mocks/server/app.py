@@ -118,7 +118,7 @@ class MockApp:
         except (asyncio.CancelledError, ConnectionError):
             record.outcome = "disconnected"
             await self._abandoned(record)
-            raise
+            raise asyncio.CancelledError from None  # which aiohttp takes for what it is, without a traceback
         finally:
             self.state.in_flight -= 1
 

@@ -1,0 +1,102 @@
+"""What a conformance case is: a function with an id and a clause, and the three ways in which it may not be ok."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from realm_harness.clauses import Clause, clause
+
+if TYPE_CHECKING:
+    from realm_harness.target import Target
+
+CHAPTERS = (
+    "http", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length", "usage", "sample",
+    "concurrency", "cancel",
+)  # fmt: skip
+"""The chapters in the order in which they run: what may hurt a server comes last."""
+
+ATTRIBUTE = "__realm_case__"
+
+
+class Broken(Exception):
+    """The target broke the case's clause; the message says what was seen, for a reader who knows neither."""
+
+
+class Unsupported(Exception):
+    """The target says clearly that it does not offer what the case needs."""
+
+
+class Unjudged(Exception):
+    """The case could not be judged, or only informs; the message says why or what."""
+
+
+Check = Callable[["Target"], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One conformance case.
+
+    Attributes:
+        id: stable for ever, such as CHAT-STREAM-007.
+        title: the requirement in one line.
+        chapter: the file it stands in, such as "stream".
+        clause: the rule it holds the target to; its level is the case's.
+        reason: why anybody should care, in one line.
+        confirm: the verdict rests on the target being deterministic: a breach must be seen twice.
+        check: the function.
+    """
+
+    id: str
+    title: str
+    chapter: str
+    clause: Clause
+    reason: str
+    confirm: bool
+    check: Check
+
+    @property
+    def level(self) -> str:
+        """MUST, SHOULD or INFO."""
+        return self.clause.level
+
+
+def case(case_id: str, *, clause_id: str, reason: str, confirm: bool = False) -> Callable[[Check], Check]:
+    """Mark a function of a chapter as a case. The first line of its docstring is the requirement."""
+
+    def mark(check: Check) -> Check:
+        title = (check.__doc__ or "").strip().partition("\n")[0]
+        chapter = check.__module__.rpartition(".test_")[2]
+        made = Case(case_id, title, chapter, clause(clause_id), reason, confirm, check)
+        setattr(check, ATTRIBUTE, made)
+        return check
+
+    return mark
+
+
+def demand(condition: object, seen: str) -> None:
+    """Raise Broken(`seen`) unless the condition holds."""
+    if not condition:
+        raise Broken(seen)
+
+
+def case_of(function: object) -> Case | None:
+    """The case that a function is, or None."""
+    found = getattr(function, ATTRIBUTE, None)
+    return found if isinstance(found, Case) else None
+
+
+def load_cases(globs: Iterable[str] = ()) -> list[Case]:
+    """All cases in the order in which they run, or those whose id matches one of `globs`."""
+    cases: list[Case] = []
+    for chapter in CHAPTERS:
+        module = importlib.import_module(f"realm_harness.chapters.test_{chapter}")
+        cases.extend(found for value in vars(module).values() if (found := case_of(value)) is not None)
+    wanted = list(globs)
+    if not wanted:
+        return cases
+    return [found for found in cases if any(fnmatchcase(found.id, glob) for glob in wanted)]

@@ -1,0 +1,127 @@
+"""Transport: content types, bodies in pieces, keep-alive, routes and methods."""
+
+from __future__ import annotations
+
+import json
+
+from realm_harness.answers import Answer, shown
+from realm_harness.case import Unjudged, case, demand
+from realm_harness.prompts import HELLO
+from realm_harness.target import CHAT, Target, accepted, encode, replied
+from realm_harness.wire import Ending
+
+
+@case(
+    "CHAT-HTTP-001",
+    clause_id="http.json-type",
+    reason="openai-python hands a body of another type to the program as a string",
+)
+def test_whole_answer_is_labelled_json(target: Target) -> None:
+    """A whole answer has the content type application/json."""
+    exchange = target.ask(HELLO, 8).exchange
+    kind = exchange.media_type
+    demand(kind.endswith("json"), f"the answer's Content-Type is {exchange.header('content-type')!r}")
+
+
+@case("CHAT-HTTP-002", clause_id="http.json-utf8", reason="a strict parser stops at the first bad byte")
+def test_whole_answer_is_utf8_json(target: Target) -> None:
+    """A whole answer is valid JSON in UTF-8, also when it holds more than ASCII."""
+    target.ask("Repeat: 🙂 日本語 naïve", 16, temperature=0)
+
+
+@case(
+    "CHAT-HTTP-003",
+    clause_id="http.body-read-whole",
+    reason="long prompts arrive in many segments; a server that reads once sees half a JSON",
+)
+def test_body_in_pieces(target: Target) -> None:
+    """A request of 3 KB that arrives in five segments is read whole."""
+    prompt = "Here is a list: " + "apple pear plum cherry " * 130 + "\n" + HELLO
+    exchange = target.post(target.body(prompt, 4), pieces=5)
+    accepted(exchange, {})
+    Answer.read(exchange)
+
+
+@case("CHAT-HTTP-004", clause_id="http.keep-alive", reason="clients pool connections and reuse them")
+def test_connection_takes_a_second_request(target: Target) -> None:
+    """Two requests on one connection both get whole answers, if the server keeps it open."""
+    request = target.request("POST", CHAT, encode(target.body(HELLO, 4)))
+    with target.connect() as connection:
+        first = target.last = replied(connection.call(request).read())
+        accepted(first, {})
+        if first.ending is not Ending.COMPLETE or (first.header("connection") or "").lower() == "close":
+            raise Unjudged("the server closes the connection after an answer, and says so")
+        second = target.last = connection.call(request).read()
+    demand(
+        second.status == 200 and second.ending is Ending.COMPLETE,
+        f"the second request on a kept-alive connection got status {second.status}, ending: {second.ending}",
+    )
+
+
+@case(
+    "CHAT-HTTP-005",
+    clause_id="http.request-utf8",
+    reason="a server that reads Latin-1 sees other words than the user wrote",
+)
+def test_raw_and_escaped_characters_mean_the_same(target: Target) -> None:
+    """The same prompt in raw UTF-8 and in \\u escapes has the same number of prompt tokens."""
+    body = target.body("Repeat: 🙂🎉 日本語 naïve façade привет", 4)
+    counts = []
+    for raw in (json.dumps(body, ensure_ascii=False).encode(), json.dumps(body).encode()):
+        exchange = target.post(raw)
+        accepted(exchange, {})
+        answer = Answer.read(exchange)
+        if not answer.usage:
+            raise Unjudged("the server sends no usage, by which the prompts could be compared")
+        counts.append(answer.count("prompt_tokens"))
+    demand(
+        counts[0] == counts[1], f"prompt_tokens is {counts[0]} for raw UTF-8 and {counts[1]} for the escapes"
+    )
+
+
+@case(
+    "CHAT-HTTP-006",
+    clause_id="http.unknown-route",
+    reason="a web page with status 200 on a mistyped route hides the mistake",
+)
+def test_unknown_route(target: Target) -> None:
+    """A route that does not exist is answered with 404."""
+    exchange = target.get("/v1/realm-no-such-route")
+    demand(exchange.status == 404, f"GET /v1/realm-no-such-route got {exchange.status}")
+
+
+@case("CHAT-HTTP-007", clause_id="http.wrong-method", reason="a 200 or a 500 for a GET hides the mistake")
+def test_wrong_method(target: Target) -> None:
+    """GET on the chat route is refused with a 4xx."""
+    exchange = target.get(CHAT)
+    demand(400 <= (exchange.status or 0) < 500, f"GET {CHAT} got {exchange.status}")
+
+
+@case("CHAT-HTTP-008", clause_id="http.method-405", reason="405 tells a wrong method from a wrong route")
+def test_method_status(target: Target) -> None:
+    """How a wrong method is refused."""
+    exchange = target.get(CHAT)
+    raise Unjudged(f"GET {CHAT} got {exchange.status}, Allow: {exchange.header('allow')}")
+
+
+@case(
+    "CHAT-HTTP-009", clause_id="http.request-id", reason="with an id a user can point at a request in the log"
+)
+def test_request_id(target: Target) -> None:
+    """Whether replies carry a request id."""
+    found = target.ask(HELLO, 4).exchange.header("x-request-id")
+    raise Unjudged(f"x-request-id: {found}" if found else "replies have no x-request-id")
+
+
+@case(
+    "CHAT-HTTP-010",
+    clause_id="http.unknown-field",
+    reason="newer clients send fields that older servers lack",
+)
+def test_unknown_field(target: Target) -> None:
+    """An unknown field in the request causes no server error."""
+    exchange = target.post(target.body(HELLO, 4, realm_unknown_field={"a": [1, 2]}))
+    demand(
+        exchange.status is not None and exchange.status < 500,
+        f"an unknown field got {exchange.status}: {shown(exchange.body)}",
+    )

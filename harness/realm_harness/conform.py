@@ -1,0 +1,66 @@
+"""Running cases against a target: the verdict on one case, and the whole run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from realm_harness.case import Broken, Case, Unjudged, Unsupported
+from realm_harness.results import CaseResult, RunResult, TargetFacts
+from realm_harness.target import Target
+from realm_harness.wire import curl
+
+Progress = Callable[[CaseResult], None]
+
+
+def judge(case: Case, target: Target) -> CaseResult:
+    """Run one case and say what came of it.
+
+    A breach that rests on the target being deterministic has to be seen twice, from the beginning: a server whose
+    answers vary for reasons of its own is not accused of what one odd answer seemed to show.
+    """
+    begun = time.perf_counter()
+    verdict, message = _attempt(case, target)
+    if case.confirm and verdict in ("failed", "non_strict"):
+        again, message_again = _attempt(case, target)
+        if again == "ok":
+            verdict, message = "informational", f"seen once, not a second time: {message}"
+        else:
+            verdict, message = again, message_again
+    last = target.last
+    return CaseResult(
+        case=case,
+        verdict=verdict,
+        message=message,
+        ending=str(last.ending) if last else "",
+        repro=curl(target.address, last.request) if last else "",
+        wire=target.log.entries(),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _attempt(case: Case, target: Target) -> tuple[str, str | None]:
+    target.begin_case()
+    try:
+        case.check(target)
+    except Unsupported as reason:
+        return "unimplemented", str(reason)
+    except Unjudged as reason:
+        return "informational", str(reason)
+    except Broken as broken:
+        return {"MUST": "failed", "SHOULD": "non_strict"}.get(case.level, "informational"), str(broken)
+    return "ok", None
+
+
+def run_cases(cases: Iterable[Case], target: Target, progress: Progress = lambda result: None) -> RunResult:
+    """Run the cases in order; `progress` is called after each."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    begun = time.perf_counter()
+    results: list[CaseResult] = []
+    for case in cases:
+        result = judge(case, target)
+        progress(result)
+        results.append(result)
+    facts = TargetFacts(target.address.url, target.model, target.server_header)
+    return RunResult(facts, started, time.perf_counter() - begun, results)

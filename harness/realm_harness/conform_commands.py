@@ -1,0 +1,120 @@
+"""`realm conform` and `realm score`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from realm_harness.case import load_cases
+from realm_harness.conform import run_cases
+from realm_harness.discover import TargetUnavailable, discover
+from realm_harness.results import CaseResult, RunResult
+
+MARKS = {
+    "ok": "ok",
+    "failed": "FAILED",
+    "non_strict": "non-strict",
+    "unimplemented": "unimpl.",
+    "informational": "info",
+}
+FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
+class EnvironmentProblem(click.ClickException):
+    """Something outside the run is missing: one line, exit code 2."""
+
+    exit_code = 2
+
+
+@click.command()
+@click.argument("url")
+@click.option("--api-key", envvar="REALM_API_KEY", help="API key of the server (or REALM_API_KEY).")
+@click.option("--model", help="Model to ask for; the first in /v1/models when not given.")
+@click.option(
+    "--level",
+    type=click.Choice(["must", "should"]),
+    default="must",
+    show_default=True,
+    help="Fail on broken MUSTs only, or on SHOULDs too.",
+)
+@click.option(
+    "--case",
+    "globs",
+    multiple=True,
+    metavar="GLOB",
+    help="Only cases such as 'CHAT-STREAM-*'; may be repeated.",
+)
+@click.option("--json", "json_file", type=FILE, help="Write the results file.")
+@click.option("--junit", "junit_file", type=FILE, help="Write JUnit XML.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    help="Seconds of silence after which the server counts as hanging.",
+)
+def conform(
+    url: str,
+    api_key: str | None,
+    model: str | None,
+    level: str,
+    globs: tuple[str, ...],
+    json_file: Path | None,
+    junit_file: Path | None,
+    timeout: float | None,
+) -> None:
+    """Hold the OpenAI-compatible server at URL to the chat contract.
+
+    Exit code 0: it keeps it. 1: it broke a clause. 2: it could not be tested.
+    """
+    cases = load_cases(globs)
+    if not cases:
+        raise EnvironmentProblem(f"no case matches {', '.join(globs)}; ids look like CHAT-STREAM-007")
+    try:
+        target = discover(url, api_key=api_key, model=model, timeout=timeout)
+    except (TargetUnavailable, ValueError) as error:
+        raise EnvironmentProblem(str(error)) from None
+    click.echo(f"{len(cases)} cases against {target.address.url}, model {target.model}")
+    run = run_cases(cases, target, progress=show_progress)
+    show_breaches(run, level)
+    if json_file is not None:
+        run.write(json_file)
+    if junit_file is not None:
+        write_junit(run, level, junit_file)
+    counts = ", ".join(f"{count} {MARKS[verdict]}" for verdict, count in run.summary.items())
+    click.echo(f"\n{counts} in {run.seconds:.1f} s")
+    sys.exit(1 if run.broken(level) else 0)
+
+
+def show_progress(result: CaseResult) -> None:
+    """One line for a finished case."""
+    mark = click.style(f"{MARKS[result.verdict]:>10}", fg=_colour(result))
+    click.echo(f"{mark}  {result.case.id:<18}{result.case.title}")
+    if result.verdict in ("unimplemented", "informational"):
+        click.echo(f"{'':12}{'':18}{result.message}")
+
+
+def _colour(result: CaseResult) -> str | None:
+    return {"ok": "green", "failed": "red", "non_strict": "yellow"}.get(result.verdict)
+
+
+def show_breaches(run: RunResult, level: str) -> None:
+    """What was broken, each in a few lines for a stranger."""
+    from realm_harness.session import describe
+
+    for result in run.broken("should"):
+        click.echo(f"\n{MARKS[result.verdict]}: {describe(result)}")
+
+
+def write_junit(run: RunResult, level: str, path: Path) -> None:
+    """The run as JUnit XML."""
+    from realm_harness.report.junit import junit_xml
+    from realm_harness.report.model import Run, Subject
+    from realm_harness.report.read import conformance_of
+
+    results = json.loads(json.dumps(run.as_json()))
+    subject = Subject("target", run.target.url, run.target.model)
+    whole = Run(subject, run.started, run.seconds, level == "should", False, {}, conformance_of(results))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(junit_xml(whole))
