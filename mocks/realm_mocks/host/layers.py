@@ -1,0 +1,121 @@
+"""The state behind ABI v1: a layer-wise "model" whose hidden vectors say where they have been.
+
+In v1 the guest carries the hidden states from layer to layer, so it can lose, swap, change or misplace them,
+and a real model would only answer with worse text. Here every vector that the host hands out is a
+fingerprint made from a serial number; when it comes back the host knows exactly which row it is, which token
+it stands for and which layer it left last, or that the guest made it up. The layers keep a cache of tokens
+by position, as a real model's keep keys and values: what a layer "sees" is what its cache holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+EMBEDDED = -1
+"""The layer of a row that has only been embedded."""
+
+UNKNOWN = -1
+"""The token of a row that the host never handed out, and of a position that was never filled."""
+
+SERIAL_BASE = 4096
+
+
+@dataclass(frozen=True)
+class Row:
+    """One position's hidden vector: its token, the layer it left last, the position it had there."""
+
+    token: int
+    layer: int = EMBEDDED
+    position: int | None = None
+
+
+class LayerwiseModel:
+    """Embedding, layers and logits of a model that knows its own vectors.
+
+    `report(rule, message)` is called for everything that a right guest does not do; the call itself goes on,
+    with `UNKNOWN` where a token should be, so that the text goes wrong as a real model's would.
+    """
+
+    def __init__(self, layers: int, hidden_size: int, report: Callable[[str, str], None]) -> None:
+        self.layers = layers
+        self.hidden_size = hidden_size
+        self.fed: list[int] = []
+        self._report = report
+        self._rows: list[Row] = []
+        self._caches: list[list[int]] = [[] for _ in range(layers)]
+
+    def embed(self, tokens: Sequence[int], out: Floats) -> None:
+        """Writes a vector for each token: `[n] -> [n * hidden_size]`."""
+        self.fed.extend(tokens)
+        self._hand_out([Row(token) for token in tokens], out)
+
+    def layer(self, layer: int, hidden: Floats, position: int, out: Floats) -> None:
+        """Takes rows through one layer, the first at `position`: `[n * hidden_size] -> [n * hidden_size]`."""
+        cache = self._caches[layer]
+        if position != len(cache):
+            self._report("position", f"layer {layer} holds {len(cache)} positions, fed at {position}")
+        del cache[position:]
+        cache.extend([UNKNOWN] * (position - len(cache)))
+        rows: list[Row] = []
+        for offset, row in enumerate(self._recognise(hidden)):
+            self._check_layer(layer, position + offset, row)
+            cache.append(row.token)
+            rows.append(replace(row, layer=layer, position=position + offset))
+        self._hand_out(rows, out)
+
+    def seen(self, hidden: Floats) -> tuple[int, ...]:
+        """All tokens that the logits of this vector `[hidden_size]` depend on, the row's own last."""
+        (row,) = self._recognise(hidden)
+        if row.layer != self.layers - 1:
+            self._report("layer-order", f"logits of a row that left layer {row.layer} of {self.layers}")
+        if row.position is None or row.token == UNKNOWN:
+            return (UNKNOWN,)
+        past = self._caches[-1][: row.position]
+        return (*past, row.token if row.layer == self.layers - 1 else UNKNOWN)
+
+    def _check_layer(self, layer: int, position: int, row: Row) -> None:
+        if row.token == UNKNOWN:
+            return
+        if row.layer != layer - 1:
+            self._report("layer-order", f"layer {layer} was given a row that left layer {row.layer} last")
+        elif row.position not in (None, position):
+            self._report(
+                "position", f"a row at {row.position} in layer {row.layer} is at {position} in {layer}"
+            )
+
+    def _hand_out(self, rows: Sequence[Row], out: Floats) -> None:
+        for n, row in enumerate(rows):
+            self._rows.append(row)
+            out[n * self.hidden_size : (n + 1) * self.hidden_size] = self._vector(len(self._rows) - 1)
+
+    def _vector(self, serial: int) -> Floats:
+        """The vector `[hidden_size]` of a serial number: two digits, then values that follow from it."""
+        high, low = divmod(serial, SERIAL_BASE)
+        tail = np.random.Generator(np.random.Philox(key=serial)).random(
+            self.hidden_size - 2, dtype=np.float32
+        )
+        return np.concatenate([np.asarray([high, low], dtype=np.float32), tail])
+
+    def _recognise(self, hidden: Floats) -> list[Row]:
+        """The rows that these vectors are; one that the guest changed or made up is reported and unknown."""
+        rows: list[Row] = []
+        for vector in hidden.reshape(-1, self.hidden_size):
+            serial = self._serial(vector)
+            if serial is None:
+                self._report("hidden-chain", "a hidden vector that the host never handed out")
+            rows.append(Row(UNKNOWN) if serial is None else self._rows[serial])
+        return rows
+
+    def _serial(self, vector: Floats) -> int | None:
+        high, low = float(vector[0]), float(vector[1])
+        if not (high.is_integer() and low.is_integer() and 0 <= low < SERIAL_BASE and high >= 0):
+            return None
+        serial = int(high) * SERIAL_BASE + int(low)
+        known = serial < len(self._rows) and np.array_equal(vector, self._vector(serial))
+        return serial if known else None
