@@ -130,7 +130,8 @@ def _tensors() -> dict[str, np.ndarray]:
     d = _HIDDEN // _HEADS
 
     def matrix(outputs: int, inputs: int) -> np.ndarray:
-        return (draw.standard_normal((outputs, inputs)) / np.sqrt(inputs)).astype(np.float32)
+        scaled: np.ndarray = draw.standard_normal((outputs, inputs)) / np.sqrt(inputs)
+        return scaled.astype(np.float32)
 
     def norm() -> np.ndarray:
         return draw.uniform(0.5, 1.5, _HIDDEN).astype(np.float32)

@@ -34,7 +34,7 @@ def test_writes_what_hugging_face_writes(smollm2_path: Path, chat: dict[str, Any
         ("{{ {'b': 1} | tojson(indent=2) }}", '{\n  "b": 1\n}'),
         ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
         (
-            "{% set ns = namespace(n=0) %}{% for m in 'abc' %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+            "{% set s = namespace(n=0) %}{% for c in 'abc' %}{% set s.n = s.n + 1 %}{% endfor %}{{ s.n }}",
             "3",
         ),
         ("{% generation %}{{ messages[0]['role'] }}{% endgeneration %}", "user"),

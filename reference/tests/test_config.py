@@ -49,6 +49,7 @@ def test_refuses_by_name(make_gguf: Callable[..., Path], metadata: dict[str, Any
     [
         ({"output_norm.weight": None}, r"output_norm\.weight is missing"),
         ({"token_embd.weight": None}, r"token_embd\.weight is missing"),
+        ({"rope_freqs.weight": np.array([1, 1, 0, 1], np.float32)}, "not positive numbers"),
         ({"blk.1.ffn_up.weight": np.zeros((96, 71), np.float32)}, "shape"),
         ({"blk.0.attn_q.bias": np.zeros(72, np.float32)}, r"blk\.0\.attn_q\.bias"),
         ({"output.weight": np.zeros((5, 72), np.float32)}, "shape"),

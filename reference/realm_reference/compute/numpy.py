@@ -60,11 +60,10 @@ def rms_norm(a: Arrays, x: Array, weight: Array, epsilon: float) -> Array:
 
 
 def silu(a: Arrays, x: Array) -> Array:
-    """x * sigmoid(x) (https://arxiv.org/abs/1702.03118); beyond -80 the true value is 0 in float32, and exp
-    would overflow.
-    """
+    """x * sigmoid(x) (https://arxiv.org/abs/1702.03118); below -80 that is nothing, and exp would overflow."""
     # [n_seq, d] -> [n_seq, d]
-    return x / (1 + a.xp.exp(a.xp.clip(-x, None, 80.0)))
+    x = a.xp.clip(x, -80.0, None)
+    return x / (1 + a.xp.exp(-x))
 
 
 def softmax(a: Arrays, x: Array) -> Array:

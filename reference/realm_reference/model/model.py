@@ -48,7 +48,7 @@ def load_model(name_or_path: str | Path, *, dtype: str = "float32") -> Model:
     tokenizer = Tokenizer(file)
     arrays = numpy_arrays(dtype)
     transformer = Transformer(config, load_weights(file, config, arrays), arrays)
-    if transformer.vocab_size < tokenizer.vocab_size:
+    if transformer.vocab_size != tokenizer.vocab_size:
         raise file.error(f"it has {tokenizer.vocab_size} tokens but logits for {transformer.vocab_size}")
     eos = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
     known = KNOWN_MODELS.get(str(name_or_path))

@@ -36,6 +36,8 @@ _SPLITS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2"), (_LLAMA3.replace("{1,3}", ""),)),
     "tekken": (_TEKKEN,),
 }
+# Tokens that are no part of the text.
+_SPECIAL_KINDS = (TokenKind.CONTROL, TokenKind.UNKNOWN)
 # These vocabularies hold whole words that their merges cannot build.
 _WHOLE_WORDS_FIRST = frozenset(("llama-bpe", "llama3", "llama-v3", "tekken"))
 
@@ -46,9 +48,7 @@ class Tokenizer:
     def __init__(self, file: GGUFFile) -> None:
         self.vocabulary = Vocabulary.from_gguf(file)
         self._bytes = self.vocabulary.bytes_by_id
-        self._hidden = frozenset(
-            i for i, kind in enumerate(self.vocabulary.kinds) if kind == TokenKind.CONTROL
-        )
+        self._hidden = frozenset(i for i, kind in enumerate(self.vocabulary.kinds) if kind in _SPECIAL_KINDS)
         build = _byte_level if self.vocabulary.byte_level else _sentencepiece
         # Whether special tokens in the text are parsed is a state of the library's object, so there are two
         # of them.
@@ -149,11 +149,10 @@ def _pair(
     """Two tokenizers over one model: the first parses special tokens in the text, the second takes them as
     plain text.
     """
-    added = {TokenKind.CONTROL: True, TokenKind.USER_DEFINED: False}
     tokens = [
-        AddedToken(text, special=added[kind], normalized=False)
+        AddedToken(text, special=kind in _SPECIAL_KINDS, normalized=False)
         for text, kind in zip(vocabulary.texts, vocabulary.kinds, strict=True)
-        if kind in added and text
+        if (kind in _SPECIAL_KINDS or kind == TokenKind.USER_DEFINED) and text
     ]
     pair = tokenizers.Tokenizer(model), tokenizers.Tokenizer(model)
     for tokenizer in pair:

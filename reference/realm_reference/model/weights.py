@@ -96,6 +96,10 @@ def _rope_factors(source: _Source, config: LlamaConfig) -> NDArray[np.float64]:
     factors = np.full(config.head_dim // 2, config.rope_linear_factor)
     if "rope_freqs.weight" in source.file.tensors:
         factors = factors * source.read("rope_freqs.weight", factors.shape)
+        if not (np.isfinite(factors) & (factors > 0)).all():
+            raise source.file.error(
+                "the tensor rope_freqs.weight holds factors that are not positive numbers"
+            )
     return factors
 
 
