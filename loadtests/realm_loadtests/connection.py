@@ -62,7 +62,9 @@ def build_request(
 class Connection:
     """One connection, opened when needed and kept between requests.
 
-    `deadline` arguments are on the clock of `perf_counter_ns`. Socket errors leave as `ExchangeFailure`.
+    `deadline` arguments are on the clock of `perf_counter_ns`; None leaves the limit to the caller, because a
+    timer for each read costs gevent as much as the read does. Socket errors, and a `TimeoutError` that the
+    caller's timer raises while a method waits, leave as `ExchangeFailure`.
     """
 
     def __init__(self, target: Target, *, ca_file: str | None = None) -> None:
@@ -70,7 +72,7 @@ class Connection:
         self._tls = ssl.create_default_context(cafile=ca_file) if target.tls else None
         self._socket: socket.socket | None = None
 
-    def ensure_open(self, deadline: int) -> int:
+    def ensure_open(self, deadline: int | None) -> int:
         """Connect, unless a usable connection was kept; return the nanoseconds that it took (0: kept)."""
         if self._socket is not None and not self._is_stale(self._socket):
             return 0
@@ -82,7 +84,7 @@ class Connection:
             raise connect_failure(error) from error
         return perf_counter_ns() - begin
 
-    def send(self, request: bytes, deadline: int) -> int:
+    def send(self, request: bytes, deadline: int | None) -> int:
         """Send the request; return the moment before its first byte left."""
         assert self._socket is not None, "ensure_open comes first"
         begin = perf_counter_ns()
@@ -93,11 +95,12 @@ class Connection:
             raise transfer_failure(error) from error
         return begin
 
-    def receive(self, deadline: int, now: int) -> tuple[bytes, int]:
+    def receive(self, deadline: int | None, now: int) -> tuple[bytes, int]:
         """Wait for the next bytes; return them (empty: closed) with the moment at which they were there."""
         assert self._socket is not None, "ensure_open comes first"
         try:
-            self._socket.settimeout(_seconds_left(deadline, now))
+            if deadline is not None:
+                self._socket.settimeout(_seconds_left(deadline, now))
             data = self._socket.recv(READ_SIZE)
             return data, perf_counter_ns()
         except OSError as error:
@@ -109,7 +112,7 @@ class Connection:
             self._socket.close()
             self._socket = None
 
-    def _connect(self, timeout: float) -> socket.socket:
+    def _connect(self, timeout: float | None) -> socket.socket:
         raw = socket.create_connection((self._target.host, self._target.port), timeout=timeout)
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -133,7 +136,9 @@ class Connection:
         return True
 
 
-def _seconds_left(deadline: int, now: int) -> float:
+def _seconds_left(deadline: int | None, now: int) -> float | None:
+    if deadline is None:
+        return None
     left = (deadline - now) / 1e9
     if left <= 0:
         raise ExchangeFailure("timeout", "no complete response within the time limit")

@@ -33,14 +33,15 @@ class Timing:
     answer: Answer = field(default_factory=Answer)
 
 
-def stream_chat(connection: Connection, request: bytes, timing: Timing, *, timeout: float) -> None:
+def stream_chat(connection: Connection, request: bytes, timing: Timing, *, timeout: float | None) -> None:
     """Send a streaming request and read its stream into `timing`.
 
-    `timeout` bounds the whole exchange, connecting included, in seconds. Raises `ExchangeFailure`; the
-    connection is then closed, as it also is if the server does not keep it alive.
+    `timeout` bounds the whole exchange in seconds, connecting included; None leaves that to a timer of the
+    caller's. Raises `ExchangeFailure`; the connection is then closed, as it also is if the server does not
+    keep it alive.
     """
     timing.sent = timing.ended = begin = perf_counter_ns()
-    deadline = begin + int(timeout * 1e9)
+    deadline = None if timeout is None else begin + int(timeout * 1e9)
     kept = False
     try:
         timing.connect = connection.ensure_open(deadline)
@@ -55,7 +56,7 @@ def stream_chat(connection: Connection, request: bytes, timing: Timing, *, timeo
             connection.close()
 
 
-def _read_stream(connection: Connection, timing: Timing, deadline: int) -> bool:
+def _read_stream(connection: Connection, timing: Timing, deadline: int | None) -> bool:
     """Read until the response is complete; return whether the connection may be used again."""
     reader, events, answer = ResponseReader(), EventReader(), timing.answer
     now = timing.sent
@@ -79,7 +80,9 @@ def _read_stream(connection: Connection, timing: Timing, deadline: int) -> bool:
     return reader.complete and reader.head is not None and reader.head.keep_alive and not reader.surplus
 
 
-def _require_stream(connection: Connection, reader: ResponseReader, body: bytes, deadline: int) -> None:
+def _require_stream(
+    connection: Connection, reader: ResponseReader, body: bytes, deadline: int | None
+) -> None:
     """Raise unless the response is an event stream; the server's own sentence goes into the failure."""
     head = reader.head
     assert head is not None
@@ -110,7 +113,7 @@ def fetch(connection: Connection, request: bytes, *, timeout: float) -> tuple[Re
         connection.close()
 
 
-def _read_rest(connection: Connection, reader: ResponseReader, body: bytes, deadline: int) -> bytes:
+def _read_rest(connection: Connection, reader: ResponseReader, body: bytes, deadline: int | None) -> bytes:
     now = perf_counter_ns()
     while not reader.complete and len(body) < MAX_ERROR_BODY:
         data, now = connection.receive(deadline, now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,7 +56,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The record as it is written, one such object a line."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 class RecordFile:

@@ -39,6 +39,8 @@ class EventReader:
         """
         if not piece:
             return []
+        if self._is_one_event(piece):
+            return [Event(b"", piece[6:-2])]
         if self._after_cr and piece[:1] == b"\n":
             piece = piece[1:]
         self._after_cr = piece.endswith(b"\r") if piece else False
@@ -55,6 +57,16 @@ class EventReader:
         for line in lines:
             self._take_line(line, events)
         return events
+
+    def _is_one_event(self, piece: bytes) -> bool:
+        """The usual case, a piece that is one whole event of one line, is worth a short cut."""
+        return (
+            piece.startswith(b"data: ")
+            and piece.endswith(b"\n\n")
+            and piece.count(b"\n") == 2
+            and b"\r" not in piece
+            and not (self._tail or self._data or self._name or self._first_line or self._after_cr)
+        )
 
     def _take_line(self, line: bytes, events: list[Event]) -> None:
         if self._first_line:

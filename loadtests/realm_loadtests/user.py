@@ -57,7 +57,8 @@ class StreamingUser(User):
         request = build_request(self._target, "POST", PATH, body=body, api_key=os.environ.get(KEY_VARIABLE))
         timing = Timing()
         try:
-            stream_chat(self._connection, request, timing, timeout=self.settings.timeout_s)
+            with gevent.Timeout(self.settings.timeout_s, TimeoutError()):
+                stream_chat(self._connection, request, timing, timeout=None)
         except ExchangeFailure as failure:
             self._end(timing, "failed", failure)
             gevent.sleep(self._pause)

@@ -55,7 +55,7 @@ def failure_of(url: str, timeout: float = TIMEOUT_S) -> ExchangeFailure:
 
 
 def test_every_token_has_its_own_stamp(scripted_server: Callable[..., Any], wire: Any) -> None:
-    """The server sends an event only when the client has stamped the one before: stamps and sends alternate."""
+    """An event is sent only when the one before has its stamp, so that sends and stamps must alternate."""
     timing, sends = Timing(), list[int]()
 
     def answer(connection: socket.socket, request: bytes) -> None:

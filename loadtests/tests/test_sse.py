@@ -52,6 +52,30 @@ def test_an_event_comes_with_the_read_that_completes_it() -> None:
     assert reader.feed(b"\ndata: b\n\ndata: c") == [Event(b"", b"a"), Event(b"", b"b")]
 
 
+def test_events_that_come_one_a_read_are_the_same() -> None:
+    """The reader's short cut for this case must not mix with what came before."""
+    pieces = [b"data: 1\n\n", b"data: 2\n\n", b"event: error\n", b"data: 3\n\n", b"data: 4\r", b"data: 5\n\n"]
+    pieces += [
+        b"data: 6\n\n",
+        b"dat",
+        b"a: 7\n\n",
+        b": ping\n\n",
+        b"data: 8\n\n",
+        b"data: 9\r\n\r\n",
+        b"data: 10\n\n",
+    ]
+    apart, together = EventReader(), EventReader()
+    one_a_read = [event for piece in pieces for event in apart.feed(piece)]
+    assert one_a_read == together.feed(b"".join(pieces))
+    assert [event.data for event in one_a_read] == [
+        b"1",
+        b"2",
+        b"3",
+        b"4\n5",
+        *(b"%d" % n for n in range(6, 11)),
+    ]
+
+
 def test_an_event_without_end_is_refused() -> None:
     reader = EventReader()
     assert reader.feed(b"data: " + b"a" * (MAX_EVENT - 10)) == []
