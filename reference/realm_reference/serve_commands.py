@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,8 @@ from realm_reference.command_options import CannotStart, check_gpu, model_option
 from realm_reference.serve_config import load_config
 
 # The server's modules are imported inside the commands: `realm --help` should not wait for wasmtime.
+
+log = logging.getLogger(__name__)
 
 PORT = click.IntRange(0, 65535)
 
@@ -107,6 +110,7 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
     if settings.metrics_port is not None:
         separate = _bind(settings.host, settings.metrics_port, resources)
     metrics = Metrics()
+    log.info("loading", extra={"model": options["model"], "guest": options["wasm"]})
     try:
         engine, orchestrator = resources.enter_context(
             assembly.orchestrator(
@@ -122,7 +126,6 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
         raise CannotStart(str(error)) from None
     service = Service(settings, orchestrator.model, engine, orchestrator, auth, metrics)
     server = RunningServer(service, api, separate)
-    click.echo(f"serving {orchestrator.model.name} at {server.url} (stop with Ctrl-C)", err=True)
     asyncio.run(serve_until_signal(server, options["ready_file"]))
 
 
