@@ -162,6 +162,36 @@ async def test_a_waiting_request_is_cancelled_at_once(v2: Orchestrator, engine: 
     assert engine.open_sessions == 0
 
 
+async def test_a_guest_that_waits_for_the_engine_is_woken_by_its_cancellation(
+    v2: Orchestrator, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end comes while the step of its neighbour still runs."""
+    entered, released = threading.Semaphore(0), threading.Semaphore(0)
+    original = type(v2.model.transformer).forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        entered.release()
+        assert released.acquire(timeout=30)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(type(v2.model.transformer), "forward", forward)
+    running = v2.submit(request_of(v2))
+    assert await asyncio.to_thread(entered.acquire, timeout=10)
+    waiting = v2.submit(request_of(v2))
+    try:
+        async with asyncio.timeout(10):
+            while not engine.waiting:
+                await asyncio.sleep(0.001)
+            waiting.cancel()
+            end = await waiting.next_event()
+        assert isinstance(end, Finished)
+        assert end.reason is FinishReason.CANCELLED
+        assert not entered.acquire(blocking=False)
+    finally:
+        running.cancel()
+        released.release(100)
+
+
 async def test_closing_cancels_what_is_left(v2: Orchestrator) -> None:
     generation = v2.submit(request_of(v2, max_tokens=600))
     await v2.close(0)
