@@ -32,6 +32,10 @@ DEFINITIONS = {
         "the number of events carrying text; tokens_counted_by says how many requests were counted in "
         "which way."
     ),
+    "requests": (
+        "Requests of the users: completed, failed and cut. The two of the look at the target beforehand (its "
+        "models, an answer of one token) are not among them."
+    ),
     "completed": (
         "Requests with status 200 whose stream was well-formed and had a finish reason and [DONE]."
     ),

@@ -22,6 +22,8 @@ from realm_loadtests.records import Record
 SIZE_IN = (5.4, 3.1)
 MAX_BINS = 40
 CDF_POINTS = 160
+WIDE = 20  # a span of values that a linear axis cannot show
+SMALLEST_MS = 0.05  # two tokens of one read have no gap, and a logarithmic axis no zero
 INK = "#6b7280"  # readable on a light and on a dark page
 BLUE, ORANGE, RED = "#2f7ed8", "#e08214", "#d33f49"
 STYLE: Any = {
@@ -51,7 +53,8 @@ def draw(records: Iterable[Record]) -> dict[str, str]:
     failed_s = np.array([record.at_us for record in kept if record.outcome == "failed"]) / 1e6
     sent_s = np.array([record.at_us for record in done]) / 1e6
     ttft_ms = np.array([record.token_us[0] for record in done]) / 1e3
-    gaps_ms = np.array([gap for record in done for gap in record.gaps_us]) / 1e3
+    gaps_us = np.array([gap for record in done for gap in record.gaps_us])
+    gaps_ms = np.maximum(gaps_us / 1e3, SMALLEST_MS)
     plots = {
         "ttft_over_time": _over_time(sent_s, ttft_ms, failed_s),
         "ttft_cdf": _cdf(ttft_ms, "time to first token, ms"),
@@ -65,7 +68,7 @@ def draw(records: Iterable[Record]) -> dict[str, str]:
 def _over_time(
     at_s: NDArray[np.float64], value_ms: NDArray[np.float64], failed_s: NDArray[np.float64]
 ) -> str:
-    """Median and worst time to first token by the second of sending, [N] each; failures on the time axis."""
+    """Median and 95th percentile of TTFT [N] by the time of sending [N]; failures as crosses."""
     with mpl.rc_context(STYLE):
         figure, axes = _canvas()
         bins = max(1, min(MAX_BINS, at_s.size // 4))
@@ -98,7 +101,7 @@ def _cdf(values_ms: NDArray[np.float64], label: str) -> str:
         _scale(axes, values_ms)
         axes.set_xlabel(label)
         axes.set_ylabel("% of all at or below")
-        axes.legend(loc="lower right")
+        axes.legend(loc="best")
         return _svg(figure, f"Distribution of {label}")
 
 
@@ -106,10 +109,10 @@ def _histogram(values_ms: NDArray[np.float64], label: str) -> str:
     """How many of the values [N] fall where; counts on a logarithmic axis, so that a single stall shows."""
     with mpl.rc_context(STYLE):
         figure, axes = _canvas()
-        low, high = max(float(values_ms.min()), 1e-3), max(float(values_ms.max()), 2e-3)
-        spread = high / low > 20
-        bins: Sequence[float] = (np.geomspace if spread else np.linspace)(low, high, MAX_BINS).tolist()
-        axes.hist(np.clip(values_ms, low, high), bins=bins, color=BLUE)
+        low, high = float(values_ms.min()), float(values_ms.max())
+        space = np.geomspace if high > WIDE * low else np.linspace
+        bins: Sequence[float] = space(low, max(high, low + SMALLEST_MS), MAX_BINS).tolist()
+        axes.hist(np.clip(values_ms, bins[0], bins[-1]), bins=bins, color=BLUE)
         axes.set_yscale("log")
         _scale(axes, values_ms)
         axes.set_xlabel(label)
@@ -124,9 +127,8 @@ def _canvas() -> tuple[Figure, Axes]:
 
 
 def _scale(axes: Axes, values_ms: NDArray[np.float64]) -> None:
-    """A logarithmic axis where the values span more than a linear one can show."""
-    low, high = float(values_ms.min()), float(values_ms.max())
-    if low > 0 and high / low > 20:
+    """A logarithmic axis where the values [N], all above zero, span more than a linear one can show."""
+    if values_ms.max() > WIDE * values_ms.min():
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
 

@@ -7,6 +7,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter_ns, sleep
 from typing import Any
@@ -58,14 +59,17 @@ def test_every_token_has_its_own_stamp(scripted_server: Callable[..., Any], wire
     """An event is sent only when the one before has its stamp, so that sends and stamps must alternate."""
     timing, sends = Timing(), list[int]()
 
+    def has_tokens(count: int) -> bool:
+        return len(timing.answer.token_times) == count
+
     def answer(connection: socket.socket, request: bytes) -> None:
         chunks = [wire.framed(piece) for piece in wire.healthy]
         connection.sendall(wire.head + chunks[0])
         for number, piece in enumerate(chunks[1:4]):
-            wait_until(lambda number=number: len(timing.answer.token_times) == number)
+            wait_until(partial(has_tokens, number))
             sends.append(perf_counter_ns())
             connection.sendall(piece)
-        wait_until(lambda: len(timing.answer.token_times) == 3)
+        wait_until(partial(has_tokens, 3))
         sends.append(perf_counter_ns())
         connection.sendall(b"".join(chunks[4:]) + wire.end)
 
@@ -141,7 +145,7 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-FAILURES = {
+FAILURES: dict[str, Callable[[Any], bytes]] = {
     "connection_closed": lambda wire: wire.chunked(*wire.healthy[:3], end=False),
     "no_done": lambda wire: wire.chunked(*wire.healthy[:-1]),
     "no_finish_reason": lambda wire: wire.chunked(*wire.healthy[:3], wire.done),

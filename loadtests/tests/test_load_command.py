@@ -25,7 +25,7 @@ def test_figures_agree_with_what_the_server_did(run_load: Callable[..., Any]) ->
     with MockServer(schedule) as server:
         run = run_load(server.url, *QUICK, "--seed", "7")
         served = [record for record in server.records if record.stream][1:]  # the first is the preflight's
-    assert (run.code, run.stderr.count("failed")) == (0, run.stderr.count("0 failed"))
+    assert run.code == 0
     figures = run.result["figures"]
 
     assert figures["requests"] == figures["completed"] == len(served) == len(run.records) > 2
@@ -35,17 +35,15 @@ def test_figures_agree_with_what_the_server_did(run_load: Callable[..., Any]) ->
     assert figures["ttft_ms"]["count"] == len(served)
     assert figures["itl_ms"]["count"] == (TOKENS - 1) * len(served)
 
-    # Whatever the machine does, nothing can come before it is due, and a stall in each stream cannot hide.
-    assert min(record["token_us"][0] for record in run.records) >= TTFT_S * 1e6
-    assert all(sum(_gaps(record)) >= (STALL_S + 5 * ITL_S) * 1e6 for record in run.records)
+    # Whatever the machine does, no token can come before it is due, and a stall in each stream cannot hide.
+    due_us = [offset * 1e6 for offset in schedule.offsets(TOKENS)]
+    for record in run.records:
+        assert all(came >= due for came, due in zip(record["token_us"], due_us, strict=True))
+        assert record["e2e_us"] >= record["token_us"][-1]
+    assert figures["itl_ms"]["max"] >= STALL_S * 1e3
     assert figures["itl_ms"]["max"] >= figures["itl_ms"]["p99"] > figures["itl_ms"]["p50"]
-    assert all(max(_gaps(record)) == _gaps(record)[3] for record in run.records)
     assert figures["ttft_ms"]["p50"] < figures["e2e_ms"]["p50"]
     assert {record["response_id"] for record in run.records} == {record.id for record in served}
-
-
-def _gaps(record: dict[str, Any]) -> list[int]:
-    return [after - before for before, after in zip(record["token_us"], record["token_us"][1:], strict=False)]
 
 
 def test_the_result_stands_by_itself(run_load: Callable[..., Any]) -> None:
@@ -58,7 +56,7 @@ def test_the_result_stands_by_itself(run_load: Callable[..., Any]) -> None:
     assert result["target"]["model"] == model
     assert result["settings"]["prompt"] == "Hello"
     assert result["settings"]["max_tokens"] == 9
-    assert set(result["figures"]) - {"window_s", "requests", "errors", "tokens_counted_by"} <= {
+    assert set(result["figures"]) - {"window_s", "errors", "tokens_counted_by"} <= {
         *result["definitions"],
         "completed_without_text",
     }

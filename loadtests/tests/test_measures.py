@@ -10,16 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from realm_loadtests.measures import HIGHEST_US, Latency, Measures
-from realm_loadtests.records import RECORDS_FILE, Record, RecordFile, read_records
+from realm_loadtests.records import RECORDS_FILE, Outcome, Record, RecordFile, read_records
 
-durations = st.integers(0, 2 * HIGHEST_US)
+OUTCOMES: tuple[Outcome, ...] = ("completed", "failed", "cut")
 
 
 @st.composite
 def records(draw: st.DrawFn) -> Record:
     gaps = draw(st.lists(st.integers(0, 10_000_000), max_size=6))
     times = [sum(gaps[: end + 1]) for end in range(len(gaps))]
-    outcome = draw(st.sampled_from(["completed", "failed", "cut"]))
+    outcome: Outcome = draw(st.sampled_from(OUTCOMES))
     tokens = draw(st.integers(0, 20))
     return Record(
         outcome=outcome,
@@ -94,10 +94,8 @@ def test_without_values_there_is_no_figure() -> None:
 def test_only_completed_requests_have_latencies() -> None:
     token_us = [10_000, 15_000, 215_000]
     measures = Measures()
-    for outcome in ("completed", "failed", "cut"):
-        measures.add(
-            Record(outcome, at_us=0, e2e_us=220_000, token_us=token_us, tokens=3, window_tokens=3.0)  # type: ignore[arg-type]
-        )
+    for outcome in OUTCOMES:
+        measures.add(Record(outcome, at_us=0, e2e_us=220_000, token_us=token_us, tokens=3, window_tokens=3.0))
     assert (measures.ttft.count, measures.itl.count, measures.e2e.count) == (1, 2, 1)
     assert (measures.requests, measures.completed, measures.failed, measures.cut) == (3, 1, 1, 1)
     assert measures.window_tokens == 6.0
