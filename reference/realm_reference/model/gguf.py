@@ -142,7 +142,7 @@ class GGUFFile:
     _data: mmap.mmap
 
     def tensor(self, name: str) -> NDArray[np.float32]:
-        """The dequantised tensor as float32, in NumPy's order of dimensions.
+        """The dequantised tensor as float32, in NumPy's order of dimensions and in memory of its own.
 
         Raises ModelFileError when it is missing or its encoding is one that the gguf library cannot read.
         """
@@ -156,7 +156,8 @@ class GGUFFile:
             raise self.error(
                 f"the tensor {name} is encoded as {info.kind.name}, which cannot be read"
             ) from None
-        return values.reshape(info.shape)
+        # Float32 is not converted and would stay a view of the file, which may change under a running server.
+        return values.reshape(info.shape).copy() if info.kind == GGMLQuantizationType.F32 else values
 
     def count(self, name: str) -> int:
         """The number of numbers in a tensor."""

@@ -33,7 +33,7 @@ class KnownModel:
 
     @property
     def is_cached(self) -> bool:
-        """Whether the whole file is in the cache; its hash was checked when it was put there."""
+        """Whether a file of the right size is in the cache; `fetch` checks its hash."""
         return self.path.is_file() and self.path.stat().st_size == self.size
 
 

@@ -24,6 +24,7 @@ _END_NAMES = {"<end_of_turn>", "</s>"} | {
 class TokenKind(IntEnum):
     """`tokenizer.ggml.token_type`, as the GGUF specification numbers it."""
 
+    UNDEFINED = 0
     NORMAL = 1
     UNKNOWN = 2
     CONTROL = 3
