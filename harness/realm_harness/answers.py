@@ -150,6 +150,8 @@ class Stream:
         if is_done(event):
             self.done.append(len(self.events) - 1)
             return
+        if self.done:  # what follows the end is no part of the answer: see the case about it
+            return
         try:
             data = json.loads(event.data)
         except ValueError:

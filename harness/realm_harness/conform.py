@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
@@ -10,6 +11,9 @@ from realm_harness.case import Broken, Case, Unjudged, Unsupported
 from realm_harness.results import CaseResult, RunResult, TargetFacts
 from realm_harness.target import Target
 from realm_harness.wire import curl
+
+INTERNAL = "the harness itself failed"
+"""How the message of a case begins that could not cope with what it saw."""
 
 Progress = Callable[[CaseResult], None]
 
@@ -50,6 +54,12 @@ def _attempt(case: Case, target: Target) -> tuple[str, str | None]:
         return "informational", str(reason)
     except Broken as broken:
         return {"MUST": "failed", "SHOULD": "non_strict"}.get(case.level, "informational"), str(broken)
+    except Exception as error:  # a fault of ours: it must neither accuse the target nor end the run
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return (
+            "informational",
+            f"{INTERNAL}: {error!r} in {where.name}, line {where.lineno}; please report it",
+        )
     return "ok", None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from realm_harness.case import load_cases
 from realm_harness.conform import run_cases
 from realm_harness.discover import TargetUnavailable, discover
 from realm_harness.results import CaseResult, RunResult
+
+if TYPE_CHECKING:
+    from realm_harness.score import DefectScore, Score
 
 MARKS = {
     "ok": "ok",
@@ -118,3 +122,60 @@ def write_junit(run: RunResult, level: str, path: Path) -> None:
     whole = Run(subject, run.started, run.seconds, level == "should", False, {}, conformance_of(results))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(junit_xml(whole))
+
+
+@click.command()
+@click.option("--case", "globs", multiple=True, metavar="GLOB", help="Only these cases; may be repeated.")
+@click.option(
+    "--defect", "wanted", multiple=True, metavar="ID", help="Only these planted defects; may be repeated."
+)
+@click.option("--json", "json_file", type=FILE, help="Write the score file.")
+def score(globs: tuple[str, ...], wanted: tuple[str, ...], json_file: Path | None) -> None:
+    """Show that the cases catch planted defects, and accuse no healthy server.
+
+    Exit code 0: they do. 1: a defect is caught by nobody, or a healthy server is accused. 2: bad arguments.
+    """
+    from realm_harness.score import matrix_lines, score_all
+    from realm_mocks.server import DEFECTS
+
+    unknown = [name for name in wanted if name not in DEFECTS]
+    if unknown:
+        raise EnvironmentProblem(f"unknown defect '{unknown[0]}'; known are {', '.join(sorted(DEFECTS))}")
+    cases = load_cases(globs)
+    if not cases:
+        raise EnvironmentProblem(f"no case matches {', '.join(globs)}; ids look like CHAT-STREAM-007")
+    defects = [variation for name, variation in DEFECTS.items() if not wanted or name in wanted]
+    click.echo(f"{len(cases)} cases against a healthy server and {len(defects)} planted defects")
+    made = score_all(cases, defects, show_defect)
+    click.echo()
+    for line in matrix_lines(made):
+        click.echo(line)
+    show_verdict(made)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(made.as_json(), indent=1) + "\n", "utf-8")
+    sys.exit(0 if made.good else 1)
+
+
+def show_defect(entry: DefectScore) -> None:
+    """One line for a defect as soon as it is scored."""
+    caught = ", ".join(entry.caught_by)
+    mark = click.style("  caught", fg="green") if caught else click.style("UNCAUGHT", fg="red")
+    click.echo(f"{mark}  {entry.defect.id:<28} {caught or entry.defect.sentence}")
+
+
+def show_verdict(made: Score) -> None:
+    """What the score comes to."""
+    click.echo()
+    for result in made.healthy_failures:
+        click.echo(f"accuses the healthy server: {result.case.id}: {result.message}")
+    for entry in made.uncaught:
+        click.echo(f"caught by nobody: {entry.defect.id}: {entry.defect.sentence} ({entry.defect.source})")
+    if made.unjudged:
+        click.echo(f"cases that could not judge the healthy server: {', '.join(made.unjudged)}")
+    if made.idle:
+        click.echo(f"idle cases, which caught nothing: {', '.join(made.idle)}")
+    caught = len(made.defects) - len(made.uncaught)
+    click.echo(
+        f"{caught} of {len(made.defects)} defects caught, {len(made.healthy_failures)} false accusations"
+    )

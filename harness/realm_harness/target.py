@@ -106,10 +106,17 @@ class Target:
         return Answer.read(exchange)
 
     def stream(self, prompt: str | list[Json], tokens: int | None = None, **params: Any) -> Stream:
-        """A streamed answer read to its end; Broken when it cannot be read as a stream at all."""
+        """A streamed answer read to its end; Unjudged when there is nothing in it that could be read."""
+        stream = self.raw_stream(prompt, tokens, **params)
+        if not stream.chunks:
+            begins = shown(stream.exchange.body[:100])
+            raise Unjudged(f"no event of the stream is a JSON object (see CHAT-STREAM-002): {begins}")
+        return stream
+
+    def raw_stream(self, prompt: str | list[Json], tokens: int | None = None, **params: Any) -> Stream:
+        """A stream read to its end, whatever is in it."""
         with self.open_stream(prompt, tokens, **params) as live:
-            live.read()
-            return readable(Stream.read(live.exchange))
+            return live.read()
 
     @contextmanager
     def open_stream(
@@ -220,16 +227,6 @@ def accepted(exchange: Exchange, params: Json) -> None:
     if exchange.status in (400, 404, 422, 501) and named:
         raise Unsupported(f"the server does not take `{named[0]}`: {exchange.status} {shown(said)}")
     raise Broken(f"a plain chat request was refused: {exchange.status} {shown(said)}")
-
-
-def readable(stream: Stream) -> Stream:
-    """The stream, or Broken when there is not one chunk in it."""
-    if not stream.chunks:
-        raise Broken(
-            f"no event of the stream is a JSON object; the connection: {stream.exchange.ending};"
-            f" the body begins with {shown(stream.exchange.body[:200])}"
-        )
-    return stream
 
 
 def clock_ms(later_ns: int, earlier_ns: int) -> float:

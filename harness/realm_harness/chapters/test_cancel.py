@@ -58,10 +58,10 @@ def test_serves_on_after_clients_left_early(target: Target) -> None:
 )
 def test_work_stops(target: Target) -> None:
     """The gauge of running requests goes down before the abandoned answer could have been finished."""
-    before = gauges(target)
-    if not before:
+    if not gauges(target):
         raise Unjudged("/metrics shows no gauge of running requests")
     prompt, tokens = longest(target)
+    before = gauges(target)  # only now: by now what earlier clients left behind is over, stopped or not
     with target.open_stream(prompt, tokens, temperature=0) as live:
         contents = live.contents()
         start = next(contents, (0, ""))[0]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from realm_harness.answers import shown
+from realm_harness.answers import Stream, shown
 from realm_harness.case import Unjudged, case, demand
 from realm_harness.prompts import HELLO, LONG_ANSWERS, STORY, about_code_word, code_word
 from realm_harness.target import CHAT, MODELS, Target, clock_ms, encode
@@ -81,14 +81,22 @@ def test_refusals_disturb_no_stream(target: Target) -> None:
     """A stream runs to its end while bad requests are refused beside it."""
     with target.open_stream(STORY, 48) as live:
         live.first_content()
-        for bad in (b"{", {"model": target.model}, target.body("x", 4) | {"messages": "x"}):
-            target.post(bad)
+        bad = (b"{", target.body("x", 4) | {"messages": "x"}, b"{")
+        statuses = [target.post(body).status or 0 for body in bad]
         stream = live.read()
     target.last = live.exchange
+    if min(statuses) < 400:
+        raise Unjudged(f"bad requests were not refused but got {statuses}: see CHAT-ERROR-001 and 003")
+    check_finished(stream, f"requests that were refused with {statuses}")
+
+
+def check_finished(stream: Stream, beside: str) -> None:
+    """Broken unless the stream has a finish reason and a clean end."""
     ending = stream.exchange.ending
     demand(
         stream.finish() is not None and ending in (Ending.COMPLETE, Ending.CLOSED),
-        f"a stream beside refused requests has finish reason {shown(stream.finish())} and ended: {ending}",
+        f"a stream beside {beside} has finish reason {shown(stream.finish())}, the text {shown(stream.text())},"
+        f" and ended: {ending}",
     )
 
 
@@ -107,7 +115,7 @@ def test_refusals_leave_no_trace(target: Target) -> None:
 
 
 def overlapped(target: Target, other: Callable[[], int]) -> tuple[int, int]:
-    """Start a long stream, run `other` from its first text on; (when `other` was done, when the stream ended).
+    """Start a long stream, run `other` from its first text on; (the time that `other` gives, that of the last text).
 
     Unjudged when no stream lasts long enough, in itself and beside its time to the first token.
     """
@@ -115,12 +123,11 @@ def overlapped(target: Target, other: Callable[[], int]) -> tuple[int, int]:
         with target.open_stream(prompt, 96) as live, ThreadPoolExecutor(1) as pool:
             first = live.first_content()
             answered = pool.submit(other)
-            live.read()
+            last = [delta for delta in live.read().deltas() if delta.content or delta.reasoning][-1].t_ns
             done = answered.result()
-        lasted = clock_ms(live.exchange.ended_ns, first)
-        waited = clock_ms(first, live.exchange.sent_ns)
+        lasted, waited = clock_ms(last, first), clock_ms(first, live.exchange.sent_ns)
         if lasted >= max(LEAST_MS, 3 * waited):
-            return done, live.exchange.ended_ns
+            return done, last
     raise Unjudged(f"no stream lasted {LEAST_MS:g} ms and three times its first token's wait")
 
 
@@ -140,7 +147,7 @@ def test_streams_make_progress_together(target: Target) -> None:
     done, ended = overlapped(target, second)
     demand(
         done < ended,
-        f"the second stream's first text came {clock_ms(done, ended):.0f} ms after the first stream's end",
+        f"the second stream's first text came {clock_ms(done, ended):.0f} ms after the first stream's last",
     )
 
 
@@ -153,7 +160,23 @@ def test_streams_make_progress_together(target: Target) -> None:
 def test_models_answer_during_a_stream(target: Target) -> None:
     """/v1/models is answered while a stream runs."""
     done, ended = overlapped(target, lambda: target.get(MODELS).ended_ns)
-    demand(done < ended, f"{MODELS} was answered {clock_ms(done, ended):.0f} ms after the stream's end")
+    demand(done < ended, f"{MODELS} was answered {clock_ms(done, ended):.0f} ms after the stream's last text")
+
+
+@case(
+    "CHAT-CONC-009",
+    clause_id="concurrency.newcomer-harmless",
+    reason="a server that drops the first user for the second serves one user",
+)
+def test_newcomers_cut_no_stream(target: Target) -> None:
+    """A stream runs to its end while another good request is answered or queued beside it."""
+    with target.open_stream(STORY, 48) as live, ThreadPoolExecutor(1) as pool:
+        live.first_content()
+        second = pool.submit(target.ask, HELLO, 4)
+        stream = live.read()
+        second.result()
+    target.last = live.exchange
+    check_finished(stream, "another good request")
 
 
 @case(

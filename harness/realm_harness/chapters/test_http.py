@@ -26,7 +26,7 @@ def test_whole_answer_is_labelled_json(target: Target) -> None:
 @case("CHAT-HTTP-002", clause_id="http.json-utf8", reason="a strict parser stops at the first bad byte")
 def test_whole_answer_is_utf8_json(target: Target) -> None:
     """A whole answer is valid JSON in UTF-8, also when it holds more than ASCII."""
-    target.ask("Repeat: 🙂 日本語 naïve", 16, temperature=0)
+    target.ask("Repeat: naïve façade Straße 🙂 日本語", 32, temperature=0)
 
 
 @case(

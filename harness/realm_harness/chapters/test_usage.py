@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Any
 
 from realm_harness.answers import Answer, Stream, shown
@@ -57,7 +58,8 @@ def test_completion_tokens_reach_the_cap(target: Target) -> None:
 )
 def test_prompt_tokens_are_stable(target: Target) -> None:
     """The same prompt has the same prompt_tokens each time."""
-    counts = [counted(target, COUNT, 4).count("prompt_tokens") for _ in range(3)]
+    unseen = f"{COUNT} This is list {token_hex(8)}."  # so that only the later ones can come out of a cache
+    counts = [counted(target, unseen, 4).count("prompt_tokens") for _ in range(3)]
     demand(len(set(counts)) == 1, f"the same prompt, three times, has {counts} prompt tokens")
 
 

@@ -175,7 +175,8 @@ def _freeze(body: dict[str, Any]) -> ChatRequest:
         value = body.get(param)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
-    stop = body.get("stop") or ()
+    stop = body.get("stop")
+    stops = [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []
     options = body.get("stream_options")
     messages = body.get("messages")
     listed = messages if isinstance(messages, list) else []
@@ -190,5 +191,5 @@ def _freeze(body: dict[str, Any]) -> ChatRequest:
         top_p=number("top_p", 1.0),
         n=max(1, integer("n") or 1),
         seed=integer("seed"),
-        stop=(stop,) if isinstance(stop, str) else tuple(s for s in stop if isinstance(s, str)),
+        stop=tuple(item for item in stops if isinstance(item, str)),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from realm_mocks.server.errors import ApiError
 from realm_mocks.server.replies import Reply
 from realm_mocks.server.request import CHECKS
 from realm_mocks.server.variation import Variation, bearer
@@ -76,6 +78,17 @@ def _home_page(path: str, reply: Reply) -> Reply:
 
 def _any_method(path: str, reply: Reply) -> Reply:
     return replace(reply, status=200, headers={}) if reply.status == 405 else reply
+
+
+def _unknown_field_fatal(raw: bytes) -> bytes:
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return raw
+    unknown = set(body) - set(CHECKS) - {"model"} if isinstance(body, dict) else set()
+    if unknown:
+        raise ApiError(500, f"unexpected keyword argument '{min(unknown)}'", type="server_error")
+    return raw
 
 
 def _bearer_only_if_bearer(header: str | None, key: str) -> bool:
@@ -172,6 +185,12 @@ DEFECTS = (
         "max_tokens of any type is taken",
         "openapi: integer",
         unchecked=frozenset({"max_tokens"}),
+    ),
+    Variation(
+        "unknown-field-500",
+        "an unknown field is a 500",
+        "a **kwargs call without a net",
+        body=_unknown_field_fatal,
     ),
     Variation(
         "unknown-model-accepted",

@@ -58,6 +58,12 @@ def _errors_kill_streams(state: State, _: ApiError) -> None:
         task.cancel()
 
 
+def _newcomer_kills_streams(request: ChatRequest, state: State) -> ChatRequest:
+    for task in state.live:
+        task.cancel()
+    return request
+
+
 def _errors_poison(state: State, error: ApiError) -> None:
     if error.status == 400:
         state.notes["poisoned"] = True
@@ -66,6 +72,17 @@ def _errors_poison(state: State, error: ApiError) -> None:
 def _refuse_when_poisoned(request: ChatRequest, state: State) -> ChatRequest:
     if state.notes.get("poisoned"):
         raise ApiError(500, "the engine is dead", type="server_error")
+    return request
+
+
+def _errors_wear(state: State, _: ApiError) -> None:
+    state.notes["worn"] = state.notes.get("worn", 0) + 1
+
+
+def _worker_restarts(request: ChatRequest, state: State) -> ChatRequest:
+    """A worker that has refused ten requests in a row takes the next one with it."""
+    if state.notes.pop("worn", 0) >= 10:
+        raise ApiError(500, "worker restarted", type="server_error")
     return request
 
 
@@ -143,6 +160,20 @@ DEFECTS = (
         "vllm-project/vllm#16529",
         schedule=SLOW,
         on_error=_errors_kill_streams,
+    ),
+    Variation(
+        "newcomer-kills-streams",
+        "a new request cuts all running streams",
+        "llama-cpp-python's interrupt_requests",
+        schedule=SLOW,
+        request=_newcomer_kills_streams,
+    ),
+    Variation(
+        "errors-wear-out",
+        "after ten refused requests in a row the next good one fails",
+        "vllm-project/vllm#5963",
+        on_error=_errors_wear,
+        request=_worker_restarts,
     ),
     Variation(
         "errors-poison",

@@ -80,6 +80,10 @@ def _hard_coded_model(_: int, data: Json) -> None:
     data["model"] = "gpt-3.5-turbo"
 
 
+def _model_per_chunk(number: int, data: Json) -> None:
+    data["model"] = data["model"] if number == 0 else "unknown"
+
+
 def _whole_object_name(_: int, data: Json) -> None:
     data["object"] = "chat.completion"
 
@@ -212,6 +216,12 @@ DEFECTS = (
         "the stream's `model` is hard-coded",
         "realm-defects 24",
         events=_each_chunk(_hard_coded_model),
+    ),
+    Variation(
+        "model-per-chunk",
+        "only the first chunk names the model",
+        "mudler/LocalAI#340: keys in the first chunk only",
+        events=_each_chunk(_model_per_chunk),
     ),
     Variation(
         "chunk-object-name",

@@ -57,6 +57,12 @@ def _prefix_leaks(request: ChatRequest, generation: Generation) -> list[str]:
     return [*open_pieces[:-1], ""]
 
 
+def _cap_in_prompt(request: ChatRequest, generation: Generation, _: State) -> Generation:
+    """The cap is told to the model, which then says something else."""
+    told = replace(request, messages=(*request.messages, {"role": "system", "content": f"max {request.cap}"}))
+    return generate(answer_tokens(told, 0, 0), request.stop, request.cap, generation.prompt_tokens)
+
+
 def _always(reason: str, generation: Generation) -> Generation:
     return replace(generation, finish_reason=reason)
 
@@ -117,6 +123,12 @@ DEFECTS = (
         "one token more than max_tokens",
         "realm-defects 36: more tokens than max_tokens",
         request=_one_more,
+    ),
+    Variation(
+        "cap-changes-answer",
+        "the answer depends on max_tokens",
+        "clause: the cap only cuts",
+        generation=_cap_in_prompt,
     ),
     Variation(
         "finish-always-stop",

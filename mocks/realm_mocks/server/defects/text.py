@@ -93,6 +93,14 @@ def _nul_is_fatal(request: ChatRequest, _: State) -> ChatRequest:
     return request
 
 
+def _surrogate_is_fatal(request: ChatRequest, _: State) -> ChatRequest:
+    try:
+        request.text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ApiError(500, "surrogates not allowed", type="server_error") from None
+    return request
+
+
 DEFECTS = (
     Variation(
         "split-characters",
@@ -141,4 +149,10 @@ DEFECTS = (
         body=_body_first_kilobytes,
     ),
     Variation("nul-fatal", "a NUL in the prompt is a 500", "realm-defects 13", request=_nul_is_fatal),
+    Variation(
+        "surrogate-fatal",
+        "half a surrogate pair in the prompt is a 500",
+        "llama-cpp-python: 'utf-8' codec can't encode",
+        request=_surrogate_is_fatal,
+    ),
 )
