@@ -11,7 +11,9 @@
 #include "realm_abi.h"
 #include "rng.h"
 
+#ifndef GREEDY_BELOW
 #define GREEDY_BELOW 1e-7f
+#endif
 #define MAX_VOCAB (1u << 24)
 
 static int valid(const SamplingOptions *options) {

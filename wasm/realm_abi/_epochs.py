@@ -1,8 +1,7 @@
-"""A clock for guests: ticks the engine's epoch while any guest runs, and sleeps not at all otherwise."""
+"""Time for guests: a clock that ticks while any guest runs, and what each guest may use of it."""
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from types import TracebackType
@@ -11,7 +10,10 @@ import wasmtime
 
 
 class EpochClock:
-    """Counts time in ticks of `period` seconds; `with clock:` around everything that a guest may hang in."""
+    """Ticks the engine's epoch every `period` seconds: `with clock:` around whatever a guest may hang in.
+
+    Its thread is there only while guests run.
+    """
 
     def __init__(self, engine: wasmtime.Engine, period: float = 0.01) -> None:
         self._engine = engine
@@ -19,10 +21,6 @@ class EpochClock:
         self._lock = threading.Lock()
         self._running = 0
         self._thread: threading.Thread | None = None
-
-    def ticks(self, seconds: float) -> int:
-        """Ticks that a deadline in `seconds` is away: never early, at most two periods late."""
-        return math.ceil(seconds / self._period) + 1
 
     def __enter__(self) -> None:
         with self._lock:
@@ -45,3 +43,40 @@ class EpochClock:
                     self._thread = None
                     return
             self._engine.increment_epoch()
+
+
+class Allowance:
+    """What one guest may use: so long between two host calls and, once it is cancelled, a grace in all."""
+
+    def __init__(self, guest_seconds: float, grace_seconds: float) -> None:
+        self._guest_seconds = guest_seconds
+        self._grace_seconds = grace_seconds
+        self._since = 0.0
+        self._cancelled_at: float | None = None
+        self._in_grace = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled_at is not None
+
+    def cancel(self) -> None:
+        """The grace begins when the guest computes next, or now if it does."""
+        if self._cancelled_at is None:
+            self._cancelled_at = time.monotonic()
+
+    def begin(self) -> None:
+        """The guest computes from now on: it was entered, or a host call returned to it."""
+        if not self._in_grace:
+            self._in_grace = self.cancelled
+            self._since = time.monotonic()
+
+    def overdue(self) -> str:
+        """What the guest has exceeded, or nothing."""
+        now = time.monotonic()
+        if self._cancelled_at is not None:
+            if now - max(self._since, self._cancelled_at) > self._grace_seconds:
+                return f"it ran for {self._grace_seconds} s after it was cancelled"
+        elif now - self._since > self._guest_seconds:
+            return f"it ran for {self._guest_seconds} s without a host call"
+        return ""

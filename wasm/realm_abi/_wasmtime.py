@@ -24,6 +24,14 @@ I32_PER_VALUE = ctypes.sizeof(ffi.wasmtime_val_raw_t) // ctypes.sizeof(ctypes.c_
 _Callback = ctypes.CFUNCTYPE(
     ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int32), ctypes.c_size_t
 )
+_EpochCallback = ctypes.CFUNCTYPE(
+    ctypes.c_size_t,
+    ctypes.POINTER(ffi.wasmtime_context_t),
+    ctypes.c_void_p,
+    ctypes.POINTER(ctypes.c_uint64),
+    ctypes.POINTER(ffi.wasmtime_update_deadline_kind_t),
+)
+UPDATE_CONTINUE = 0
 _NO_FINALIZER = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
 
 HostCall = Callable[[list[Raw]], int | str]
@@ -89,6 +97,30 @@ def define(linker: wasmtime.Linker, module: str, name: str, params: Sequence[str
     )
     if error:
         raise wasmtime.WasmtimeError._from_ptr(error)
+    return callback
+
+
+def on_every_epoch(store: wasmtime.Store, overdue: Callable[[], str]) -> object:
+    """Asks `overdue`, which must not raise, at every tick of the epoch in which the store's guest computes.
+
+    An answer that is not empty ends the guest, with that message.
+
+    A deadline that is set shorter while the guest runs would not do: compiled code keeps the deadline that it
+    has read until that has passed. What comes back has to live as long as the store.
+    """
+
+    def tick(_context: Any, _data: Any, delta: Any, kind: Any) -> int:
+        message = overdue()
+        if message:
+            error_pointer = ffi.wasmtime_error_new(ctypes.create_string_buffer(message.encode()))
+            return ctypes.cast(error_pointer, ctypes.c_void_p).value or 0
+        delta[0] = 1
+        kind[0] = UPDATE_CONTINUE
+        return 0
+
+    callback = _EpochCallback(tick)
+    ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), callback, None, _NO_FINALIZER)
+    store.set_epoch_deadline(1)
     return callback
 
 

@@ -11,14 +11,15 @@ import numpy as np
 import wasmtime
 
 from realm_abi import _wasmtime
-from realm_abi.contract import Function, load_contract
+from realm_abi._epochs import Allowance, EpochClock
+from realm_abi._imports import Imports, Wrap
+from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode, FinishReason
-from realm_abi.guard import MAX_RESULT, Guarded, Raw, bind, fit, unsupported
-from realm_abi.hostapi import Dimensions, HostTrap
+from realm_abi.guard import MAX_RESULT, fit
+from realm_abi.hostapi import Dimensions
 from realm_abi.requests import ALIGNMENT, OptionsV1, OptionsV2, request_v1, request_v2
 
 if TYPE_CHECKING:
-    from realm_abi._epochs import EpochClock
     from realm_abi.sandbox import GuestModule
 
 V1_PROMPT_OFFSET = 1 << 20
@@ -30,8 +31,6 @@ TABLES, TABLE_ELEMENTS = 8, 10_000
 T = TypeVar("T")
 
 FaultKind = Literal["trap", "deadline", "memory", "lied"]
-Wrap = Callable[[Function, Guarded], Guarded]
-"""Stands between the sandbox and a guarded host function: to record, to inject faults, to watch windows."""
 
 
 class GuestFault(Exception):
@@ -52,7 +51,7 @@ class Limits:
     guest_seconds: float = 2.0
     """Computing without a host call in between."""
     grace_seconds: float = 0.25
-    """From the first host call that was answered `cancelled` to its end."""
+    """From its cancellation to its end."""
 
 
 class Instance:
@@ -78,32 +77,22 @@ class Instance:
         self.limits = limits
         self._clock = clock
         self._busy = threading.Lock()
-        self._cancelled = threading.Event()
-        self._grace_began = False
-        self._last_answer = 0
-        self._trap_message = ""
-        self._escaped: BaseException | None = None
-        self._memory: _wasmtime.GuestMemory | None = None
+        self._allowance = Allowance(limits.guest_seconds, limits.grace_seconds)
+        self._imports = Imports(self._allowance)
         self._store = wasmtime.Store(engine)
         self._store.set_limits(limits.memory_bytes, TABLE_ELEMENTS, instances=1, tables=TABLES, memories=1)
+        self._ticking = _wasmtime.on_every_epoch(self._store, self._imports.overdue)
         linker = wasmtime.Linker(engine)
-        self._callbacks = [self._define(linker, name, host, wrap) for name in module.imports]
+        self._imports.define(linker, module.imports, host, wrap)
         started = self._run(lambda: linker.instantiate(self._store, module.compiled))
         self._functions: dict[str, wasmtime.Func] = {}
         for name, item in started.exports(self._store)._extern_map.items():
             if isinstance(item, wasmtime.Func):
                 self._functions[name] = item
             elif isinstance(item, wasmtime.Memory) and name == "memory":
-                self._memory = _wasmtime.GuestMemory(self._store, item)
+                self.memory = self._imports.memory = _wasmtime.GuestMemory(self._store, item)
         if module.version == 1:
             self._call("realm_new")
-
-    @property
-    def memory(self) -> _wasmtime.GuestMemory:
-        """The guest's memory; its views show what the guest does."""
-        if self._memory is None:
-            raise HostTrap("an import was called before the module had started")
-        return self._memory
 
     def generate_v1(self, prompt: str, model_id: int, options: OptionsV1 | None = None) -> bytes:
         """Runs a v1 guest; answers its text without the NUL.
@@ -115,11 +104,12 @@ class Instance:
         base = self._allocate(size) if "realm_alloc" in self._functions else self._claim(size)
         placed = request_v1(base, prompt, options)
         self._write(base, placed.data)
-        self._last_answer = 0
+        self._imports.last_answer = 0
         offset = self._call("generate", placed.prompt_ptr, placed.prompt_len, model_id, placed.options_ptr)
         if offset == 0:
-            code = self._last_answer if self._last_answer in set(ErrorCode) else ErrorCode.internal
-            raise AbiError(ErrorCode(code), "the guest answered 0")
+            code = self._imports.last_answer
+            failed = code in set(ErrorCode)
+            raise AbiError(ErrorCode(code) if failed else ErrorCode.internal, "the guest answered 0")
         return self._text_at(offset)
 
     def generate_v2(self, prompt: str, **options: Unpack[OptionsV2]) -> int:
@@ -136,19 +126,17 @@ class Instance:
         return answer
 
     def cancel(self) -> None:
-        """Ends the generation: host calls answer `cancelled`; a guest that goes on is interrupted.
+        """Ends the generation: host calls answer `cancelled`; a guest that goes on for long is interrupted.
 
         A host function that waits is woken by whoever made it wait, not by this.
         """
-        self._cancelled.set()
+        self._allowance.cancel()
 
     def close(self) -> None:
         """Lets go of the guest; its memory is freed as soon as nobody holds a view of it."""
         with self._busy:
             self._functions.clear()
-            self._callbacks.clear()
-
-    # ------------------------------------------------------------------------------------- to the guest
+            self._imports.close()
 
     def _call(self, name: str, *arguments: int) -> int:
         if name not in self._functions:
@@ -160,29 +148,25 @@ class Instance:
         """Enters the guest and turns its ways to fail into faults of this instance."""
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("the instance is running: a host function must not call its guest")
+        self._imports.trap_message, self._imports.escaped = "", None
         try:
             with self._clock:
-                self._store.set_epoch_deadline(self._clock.ticks(self.limits.guest_seconds))
+                self._allowance.begin()
                 return enter()
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-            # wasmtime says Trap of what the guest did, and WasmtimeError of a trap that a host function made.
-            if self._escaped:
-                raise self._escaped from None
+            # wasmtime says Trap of what the guest did, WasmtimeError of how the host ended it.
             raise self._fault(error) from None
         finally:
             self._busy.release()
 
-    def _fault(self, error: wasmtime.Trap | wasmtime.WasmtimeError) -> GuestFault:
-        if self._trap_message:
-            return GuestFault("trap", self._trap_message)
-        if isinstance(error, wasmtime.Trap) and error.trap_code is wasmtime.TrapCode.INTERRUPT:
-            if self._grace_began:
-                return GuestFault(
-                    "deadline", f"it went on for {self.limits.grace_seconds} s after `cancelled`"
-                )
-            return GuestFault(
-                "deadline", f"it computed for {self.limits.guest_seconds} s without a host call"
-            )
+    def _fault(self, error: wasmtime.Trap | wasmtime.WasmtimeError) -> BaseException:
+        if self._imports.escaped:
+            return self._imports.escaped
+        if self._imports.trap_message:
+            return GuestFault("trap", self._imports.trap_message)
+        overdue = self._allowance.overdue()
+        if overdue and overdue in str(error):
+            return GuestFault("deadline", overdue)
         return GuestFault("trap", _line(str(error)))
 
     def _allocate(self, size: int) -> int:
@@ -221,48 +205,6 @@ class Instance:
         except UnicodeDecodeError as error:
             raise GuestFault("lied", f"the text at {offset} is not UTF-8: {error}") from None
         return text
-
-    # ------------------------------------------------------------------------------------- to the host
-
-    def _define(self, linker: wasmtime.Linker, name: str, host: Dimensions, wrap: Wrap | None) -> object:
-        contract = load_contract()
-        function = contract.imports[name]
-        implementation = getattr(host, name, None)
-        guarded = unsupported if implementation is None else bind(function, implementation, host)
-        if wrap is not None:
-            guarded = wrap(function, guarded)
-
-        def call(raw: list[Raw]) -> int | str:
-            try:
-                return self._answer(function, guarded, raw)
-            except HostTrap as trap:
-                self._trap_message = str(trap)
-            except (
-                BaseException
-            ) as error:  # must not cross the C frames; `_run` raises it on their other side
-                self._escaped = error
-            return "the host ends the guest"
-
-        return _wasmtime.define(linker, contract.import_module, name, function.wasm_params, call)
-
-    def _answer(self, function: Function, guarded: Guarded, raw: list[Raw]) -> int:
-        if self._cancelled.is_set() and not function.cleanup:
-            answer = int(ErrorCode.cancelled)
-        else:
-            answer = guarded(self.memory, *raw)
-        self._last_answer = answer
-        self._arm()
-        return answer
-
-    def _arm(self) -> None:
-        """Gives the guest its time to the next host call; once it is cancelled, the grace and no more."""
-        if self._grace_began:
-            return
-        seconds = self.limits.guest_seconds
-        if self._cancelled.is_set():
-            self._grace_began = True
-            seconds = self.limits.grace_seconds
-        self._store.set_epoch_deadline(self._clock.ticks(seconds))
 
 
 def _line(text: str) -> str:

@@ -16,9 +16,10 @@ from pathlib import Path
 import wasmtime
 
 from realm_abi._epochs import EpochClock
+from realm_abi._imports import Wrap
 from realm_abi.contract import load_contract
 from realm_abi.hostapi import Dimensions, HostTrap
-from realm_abi.instance import FaultKind, GuestFault, Instance, Limits, Wrap
+from realm_abi.instance import FaultKind, GuestFault, Instance, Limits
 from realm_abi.interface import (
     Exported,
     Imported,

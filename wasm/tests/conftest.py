@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import wasmtime
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.guests import guest_bytes
 from realm_abi.hostapi import F32, U8, U32
 from realm_abi.sandbox import GuestModule, Runtime
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 HERE = Path(__file__).resolve().parent
 EOS = 0
@@ -104,8 +109,8 @@ class Emitted:
 class ScriptedHost:
     """A host without a model: token i is `vocabulary[i]`, the logits are a function of the tokens so far.
 
-    One prompt character is one token, its code point; so the context is easy to predict. `answers` replaces what
-    the n-th call (from 0) of a function would answer.
+    One prompt character is one token, its code point, so the context is easy to predict. `answers` replaces
+    what the n-th call (from 0) of a function would answer.
     """
 
     vocabulary: Sequence[bytes]
@@ -263,7 +268,7 @@ def script(tokens: Sequence[int], prompt: int, vocab_size: int) -> Row:
     return row
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scripted() -> Callable[..., ScriptedHost]:
     """Makes hosts that dictate tokens: `scripted(pieces, prompt)` generates these byte strings in turn."""
 
