@@ -31,14 +31,17 @@ class Collector:
         self._unsent = Measures()
         self._unsent_records: list[dict[str, Any]] = []
         self.is_worker = False
+        self.running = False
 
     def start(self) -> None:
         """Begin the run's window: the users are about to start."""
         self.started, self.stopped = perf_counter_ns(), None
+        self.running = True
         self._cpu_base = process_time()
 
     def stop(self) -> None:
         """End the run's window: from here on, streams are only drained."""
+        self.running = False
         if self.stopped is None:
             self.stopped = perf_counter_ns()
 
@@ -50,6 +53,12 @@ class Collector:
             self._unsent_records.append(record.to_json())
         elif self._file:
             self._file.write(record.to_json())
+
+    def add_lag(self, lag_us: int) -> None:
+        """Take how late this process was woken from a sleep: the error that its stamps have just then."""
+        self.measures.lag.record(lag_us)
+        if self.is_worker:
+            self._unsent.lag.record(lag_us)
 
     def report(self, data: dict[str, Any]) -> None:
         """On a worker: put what is new into locust's report to the master."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 BUSY_SHARE = 0.8
 """The share of a CPU above which a load generator's own delay shows in its latencies."""
+LATE_MS = 10.0
+"""The lag (99th percentile, in milliseconds) above which the same is so, whatever the CPU share."""
 
 DEFINITIONS = {
     "ttft_ms": (
@@ -53,8 +55,10 @@ DEFINITIONS = {
         "The whole histogram in HdrHistogram's V2 format (base64), in microseconds; histograms can be added."
     ),
     "generator": (
-        "What the load generator itself used, drain included. "
-        f"Above {BUSY_SHARE:.0%} of a CPU per process, its own delay is part of the latencies."
+        "The load generator itself: CPU used (drain included), and lag_ms, how late it woke from sleeps of "
+        "20 ms, which is the error of its stamps at that moment. Above "
+        f"{BUSY_SHARE:.0%} of a CPU per process or {LATE_MS:g} ms of lag (p99) it may be the bottleneck: its "
+        "own delay is then part of the latencies."
     ),
 }
 """Name of a figure in a result -> its definition."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from time import perf_counter_ns
 from typing import Any
 
 import gevent
@@ -19,6 +20,7 @@ from realm_loadtests.settings import Settings
 from realm_loadtests.user import StreamingUser
 
 PROGRESS_INTERVAL_S = 1.0
+LAG_INTERVAL_MS = 20
 
 __all__ = ["StreamingUser"]
 
@@ -33,6 +35,8 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     environment.stop_timeout = settings.drain_s
     environment.events.test_start.add_listener(lambda **_: _start(collector))
     environment.events.test_stopping.add_listener(lambda **_: collector.stop())
+    if not isinstance(runner, MasterRunner):
+        gevent.spawn(_watch_lag, collector)
     if is_worker:
         environment.events.report_to_master.add_listener(lambda data, **_: collector.report(data))
         return
@@ -55,6 +59,15 @@ def _start(collector: Collector) -> None:
     gc.collect()
     gc.freeze()
     collector.start()
+
+
+def _watch_lag(collector: Collector) -> None:
+    """Measure, all the time that users run, how late the process comes to what it could do at once."""
+    while True:
+        due = perf_counter_ns() + LAG_INTERVAL_MS * 1_000_000
+        gevent.sleep(LAG_INTERVAL_MS / 1000)
+        if collector.running:
+            collector.add_lag(max(0, perf_counter_ns() - due) // 1000)
 
 
 def _end_after(environment: Any, collector: Collector, duration_s: float) -> None:

@@ -90,12 +90,14 @@ class Measures:
     """All figures of a run, or of a part of it; `add` takes a request, `merge` another part.
 
     `decode_us` and `decode_tokens` are, over the completed requests, the time between first and last token
-    event and the tokens after the first. `window_s` is the length of the run without its drain.
+    event and the tokens after the first. `lag` is how late the generator itself was woken; `window_s` is the
+    length of the run without its drain.
     """
 
     ttft: Latency = field(default_factory=Latency)
     itl: Latency = field(default_factory=Latency)
     e2e: Latency = field(default_factory=Latency)
+    lag: Latency = field(default_factory=Latency)
     completed: int = 0
     failed: int = 0
     cut: int = 0
@@ -151,7 +153,7 @@ class Measures:
 
     def merge(self, other: Measures) -> None:
         """Add another part of the same run; the parts ran at the same time, so the windows are not summed."""
-        for name in ("ttft", "itl", "e2e"):
+        for name in _LATENCIES:
             getattr(self, name).add(getattr(other, name))
         for name in ("errors", "counted_by"):
             getattr(self, name).update(getattr(other, name))
@@ -161,7 +163,7 @@ class Measures:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, exactly, for `from_json`."""
-        latencies = {name: getattr(self, name).to_json() for name in ("ttft", "itl", "e2e")}
+        latencies = {name: getattr(self, name).to_json() for name in _LATENCIES}
         counters = {name: dict(getattr(self, name)) for name in ("errors", "counted_by")}
         return latencies | counters | {name: getattr(self, name) for name in (*_SUMS, "window_s")}
 
@@ -169,13 +171,14 @@ class Measures:
     def from_json(cls, document: dict[str, Any]) -> Self:
         """Read what `to_json` wrote."""
         values: dict[str, Any] = {name: document[name] for name in (*_SUMS, "window_s")}
-        values |= {name: Latency.from_json(document[name]) for name in ("ttft", "itl", "e2e")}
+        values |= {name: Latency.from_json(document[name]) for name in _LATENCIES}
         values |= {name: Counter(document[name]) for name in ("errors", "counted_by")}
         return cls(**values)
 
 
+_LATENCIES = ("ttft", "itl", "e2e", "lag")
 _SUMS = tuple(
     each.name
     for each in fields(Measures)
-    if each.name not in ("ttft", "itl", "e2e", "errors", "counted_by", "window_s")
+    if each.name not in (*_LATENCIES, "errors", "counted_by", "window_s")
 )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from realm_loadtests.definitions import BUSY_SHARE, DEFINITIONS
+from realm_loadtests.definitions import BUSY_SHARE, DEFINITIONS, LATE_MS
 from realm_loadtests.measures import Latency, Measures
 from realm_loadtests.preflight import Preflight
 
@@ -78,14 +78,16 @@ def figures(measures: Measures) -> dict[str, Any]:
 
 
 def generator(measures: Measures, processes: int) -> dict[str, Any]:
-    """What the generator used, and whether it may have been the bottleneck."""
+    """What the generator used, how late it was itself, and whether that may be in the latencies."""
     share = _ratio(measures.cpu_s, measures.window_s * processes)
+    lag = _latency(measures.lag)
     return {
         "cpu_seconds": round(measures.cpu_s, 3),
         "cpu_share": share,
         "token_events": measures.token_events,
         "cpu_seconds_per_1000_events": _ratio(1000 * measures.cpu_s, measures.token_events),
-        "may_be_the_bottleneck": share is not None and share > BUSY_SHARE,
+        "lag_ms": lag,
+        "may_be_the_bottleneck": (share or 0) > BUSY_SHARE or (lag["p99"] or 0) > LATE_MS,
     }
 
 

@@ -28,14 +28,18 @@ def summarise(result: dict[str, Any]) -> str:
         lines.append(f"  {title:<22}" + "".join(f"{number(figures[key][name]):>10}" for name in COLUMNS))
     lines += ["", *_rates(figures), *_errors(figures)]
     if result["generator"]["may_be_the_bottleneck"]:
-        share = result["generator"]["cpu_share"]
-        lines += [
-            "",
-            f"  Careful: the load generator used {share:.0%} of its CPU; it may have been the bottleneck.",
-        ]
+        lines += ["", *_warning(result["generator"])]
     if result["note"]:
         lines += ["", f"  Note: {result['note']}."]
     return "\n".join(lines)
+
+
+def _warning(generator: dict[str, Any]) -> list[str]:
+    late, share = number(generator["lag_ms"]["p99"]), generator["cpu_share"] or 0
+    return [
+        f"  Careful: the load generator woke up to {late} ms late (p99) and used {share:.0%} of its CPU.",
+        "  Its own delay is part of these latencies; give it a quieter machine or fewer users.",
+    ]
 
 
 def _rates(figures: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from realm_loadtests.measures import HIGHEST_US, Latency, Measures
 from realm_loadtests.records import RECORDS_FILE, Outcome, Record, RecordFile, read_records
+from realm_loadtests.results import generator
 
 OUTCOMES: tuple[Outcome, ...] = ("completed", "failed", "cut")
 
@@ -112,3 +113,15 @@ def test_a_full_disk_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
     assert file.error is not None
     assert "could not be written" in file.error
     file.close()
+
+
+def test_a_generator_that_wakes_late_is_told_though_its_cpu_is_idle() -> None:
+    measures = Measures(window_s=10.0, cpu_s=0.5)
+    for _ in range(100):
+        measures.lag.record(200)
+    assert not generator(measures, 1)["may_be_the_bottleneck"]
+    for _ in range(5):
+        measures.lag.record(30_000)
+    assert generator(measures, 1)["may_be_the_bottleneck"]
+    assert generator(Measures(window_s=10.0, cpu_s=9.5), 1)["may_be_the_bottleneck"]
+    assert not generator(Measures(window_s=10.0, cpu_s=9.5), 2)["may_be_the_bottleneck"]
