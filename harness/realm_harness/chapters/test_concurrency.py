@@ -115,7 +115,10 @@ def test_refusals_leave_no_trace(target: Target) -> None:
 
 
 def overlapped(target: Target, other: Callable[[], int]) -> tuple[int, int]:
-    """Start a long stream, run `other` from its first text on; (the time that `other` gives, that of the last text).
+    """Start a long stream, run `other` from its first text on; (the time that `other` gives, that by which it should).
+
+    The latter is when nine tenths of the time between the first and the last text were over: at the very end the two
+    threads of this client could see the two events in either order.
 
     Unjudged when no stream lasts long enough, in itself and beside its time to the first token.
     """
@@ -127,7 +130,7 @@ def overlapped(target: Target, other: Callable[[], int]) -> tuple[int, int]:
             done = answered.result()
         lasted, waited = clock_ms(last, first), clock_ms(first, live.exchange.sent_ns)
         if lasted >= max(LEAST_MS, 3 * waited):
-            return done, last
+            return done, first + (last - first) * 9 // 10
     raise Unjudged(f"no stream lasted {LEAST_MS:g} ms and three times its first token's wait")
 
 
@@ -144,10 +147,10 @@ def test_streams_make_progress_together(target: Target) -> None:
         with target.open_stream(HELLO, 8) as live:
             return live.first_content()
 
-    done, ended = overlapped(target, second)
+    done, due = overlapped(target, second)
     demand(
-        done < ended,
-        f"the second stream's first text came {clock_ms(done, ended):.0f} ms after the first stream's last",
+        done < due,
+        f"the second stream's first text came {clock_ms(done, due):.0f} ms after nine tenths of the first stream",
     )
 
 
@@ -159,8 +162,8 @@ def test_streams_make_progress_together(target: Target) -> None:
 )
 def test_models_answer_during_a_stream(target: Target) -> None:
     """/v1/models is answered while a stream runs."""
-    done, ended = overlapped(target, lambda: target.get(MODELS).ended_ns)
-    demand(done < ended, f"{MODELS} was answered {clock_ms(done, ended):.0f} ms after the stream's last text")
+    done, due = overlapped(target, lambda: target.get(MODELS).ended_ns)
+    demand(done < due, f"{MODELS} was answered {clock_ms(done, due):.0f} ms after nine tenths of the stream")
 
 
 @case(
