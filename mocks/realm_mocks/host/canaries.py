@@ -61,11 +61,13 @@ def remember(mode: Mode, memory: Bytes, windows: Sequence[Extent]) -> Snapshot:
 
 
 def changed(snapshot: Snapshot, memory: Bytes, allowed: Sequence[Extent]) -> list[int]:
-    """Offsets of the remembered bytes that are different now and outside `allowed`, in order."""
+    """Offsets of the remembered bytes that changed outside `allowed`, in order. The snapshot is used up."""
     found: set[int] = set()
     for start, before in snapshot.pieces:
-        differs = before != memory[start : start + len(before)]
+        after = memory[start : start + len(before)]
         for extent in allowed:
-            differs[max(0, extent.start - start) : max(0, extent.stop - start)] = False
-        found.update((start + np.flatnonzero(differs)).tolist())
+            inside = slice(max(0, extent.start - start), max(0, extent.stop - start))
+            before[inside] = after[inside]
+        if not np.array_equal(before, after):
+            found.update((start + np.flatnonzero(before != after)).tolist())
     return sorted(found)

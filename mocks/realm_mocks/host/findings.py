@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from realm_abi.errors import ErrorCode, FinishReason
+from realm_abi.guard import Raw
 
 from realm_mocks.host.outcome import Answer
 from realm_mocks.host.rules import RULES, Finding
@@ -15,6 +16,7 @@ RECOVERABLE = {
     ("realm_decode", ErrorCode.buffer_too_small),
     ("realm_encode_tokens", ErrorCode.buffer_too_small),
     ("realm_decode_tokens", ErrorCode.buffer_too_small),
+    ("realm_get_model_metadata", ErrorCode.buffer_too_small),
     ("realm_draft", ErrorCode.unsupported),
 }
 """Errors after which a guest may go on: it asks again with more room, or does without drafts."""
@@ -34,7 +36,7 @@ REFUSALS = {
 
 _CODES = {int(code) for code in ErrorCode}
 
-MANNERS = {"error-lost", "call-after-error", "call-after-stop", "session-leak"}
+MANNERS = {"error-lost", "call-after-error", "call-after-stop"}
 """Rules that hold even for a guest that was told nonsense."""
 
 
@@ -46,6 +48,8 @@ class Findings:
         self.calls = 0
         self.fatal: int | None = None
         self.stopped = False
+        self.freed: set[int] = set()
+        """Sessions that the guest asked to free, whatever came of it."""
         self.tampered = False
         """Whether the host lied to the guest; what the guest says and feeds after that is not its fault."""
 
@@ -57,9 +61,10 @@ class Findings:
             return
         self.seen.append(Finding(rule, self.calls, message))
 
-    def before_call(self, function: str) -> None:
+    def before_call(self, function: str, raw: Sequence[Raw]) -> None:
         """Checks that the guest may call anything at all now."""
         if function == "realm_session_free":
+            self.freed.add(int(raw[0]))
             return
         if self.fatal is not None:
             self.report("call-after-error", f"{function} after error {self.fatal}")
@@ -93,12 +98,12 @@ class Findings:
         What becomes of bytes that are no character, and whether special tokens have a text, is the guest's
         choice.
         """
-        wanted = [_characters(tokenizer.decode(tokens, skip_special=skip)) for skip in (True, False)]
-        got = _characters(text.encode())
+        wanted = [characters(tokenizer.decode(tokens, skip_special=skip)) for skip in (True, False)]
+        got = characters(text.encode())
         if got not in wanted and (whole or not any(text.startswith(got) for text in wanted)):
             self.report("text", f"emitted {got!r}, the tokens say {wanted[0]!r}")
 
 
-def _characters(data: bytes) -> str:
+def characters(data: bytes) -> str:
     """The characters in some bytes, without any that stand for bytes that are none."""
     return data.decode(errors="ignore").replace("\ufffd", "")

@@ -42,7 +42,8 @@ class FunctionsV2(HostFunctions):
     def finished(self, answer: Answer) -> None:
         """Checks the end of a run and frees what the guest did not."""
         self.findings.finished(answer)
-        self.watch.finished(answer, "".join(self.texts), self.sessions.owned(self.owner))
+        kept = [it for it in self.sessions.owned(self.owner) if it.handle not in self.findings.freed]
+        self.watch.finished(answer, "".join(self.texts), kept)
         self.sessions.drop(self.owner)
 
     def dims(self, kind: HandleKind, handle: int, /) -> Mapping[str, int]:

@@ -91,7 +91,7 @@ class _Passage:
 
     def go(self, guard: Guard) -> int:
         """Makes the call and answers what the guest gets."""
-        self.log.findings.before_call(self.function.name)
+        self.log.findings.before_call(self.function.name, self.raw)
         for growth in self._planned(fault.Grow):
             self.way.grow(growth.pages)
         self._look(guard)
@@ -144,7 +144,10 @@ class _Passage:
         for overlong in self._planned(fault.Overlong):
             result = min(result + overlong.extra, MAX_RESULT)
             self.log.findings.tampered = True
-        return 1 if self._planned(fault.Stop) else result
+        if self._planned(fault.Stop):
+            self.log.findings.tampered |= self.function.result != "stop"
+            return 1
+        return result
 
     def _shorten(self, short: fault.ShortWrite, result: int) -> int:
         """Puts back what was in the output behind the first elements; answers the honest result."""

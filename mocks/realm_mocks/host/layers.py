@@ -25,6 +25,11 @@ UNKNOWN = -1
 
 SERIAL_BASE = 4096
 
+NO_SERIAL = -1
+
+SPREAD = (48271, 40503, 65521)
+"""Two factors and a prime modulus: whole numbers that float32 holds exactly, different from row to row."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -90,32 +95,33 @@ class LayerwiseModel:
             )
 
     def _hand_out(self, rows: Sequence[Row], out: Floats) -> None:
-        for n, row in enumerate(rows):
-            self._rows.append(row)
-            out[n * self.hidden_size : (n + 1) * self.hidden_size] = self._vector(len(self._rows) - 1)
+        first = len(self._rows)
+        self._rows.extend(rows)
+        out[:] = self._vectors(np.arange(first, len(self._rows))).ravel()
 
-    def _vector(self, serial: int) -> Floats:
-        """The vector `[hidden_size]` of a serial number: two digits, then values that follow from it."""
-        high, low = divmod(serial, SERIAL_BASE)
-        tail = np.random.Generator(np.random.Philox(key=serial)).random(
-            self.hidden_size - 2, dtype=np.float32
-        )
-        return np.concatenate([np.asarray([high, low], dtype=np.float32), tail])
+    def _vectors(self, serials: NDArray[np.int64]) -> Floats:
+        """Vectors `[n, hidden_size]` of serial numbers `[n]`: two digits, then what follows from them."""
+        columns = np.arange(2, self.hidden_size)
+        tails = (serials[:, None] * SPREAD[0] + columns * SPREAD[1]) % SPREAD[2]
+        return np.column_stack([*divmod(serials, SERIAL_BASE), tails]).astype(np.float32)
 
     def _recognise(self, hidden: Floats) -> list[Row]:
         """The rows that these vectors are; one that the guest changed or made up is reported and unknown."""
+        vectors = hidden.reshape(-1, self.hidden_size)
+        serials = [self._serial(vector) for vector in vectors]
+        originals = self._vectors(np.asarray(serials, dtype=np.int64))
         rows: list[Row] = []
-        for vector in hidden.reshape(-1, self.hidden_size):
-            serial = self._serial(vector)
-            if serial is None:
+        for serial, vector, original in zip(serials, vectors, originals, strict=True):
+            known = serial != NO_SERIAL and np.array_equal(vector, original)
+            if not known:
                 self._report("hidden-chain", "a hidden vector that the host never handed out")
-            rows.append(Row(UNKNOWN) if serial is None else self._rows[serial])
+            rows.append(self._rows[serial] if known else Row(UNKNOWN))
         return rows
 
-    def _serial(self, vector: Floats) -> int | None:
+    def _serial(self, vector: Floats) -> int:
+        """The serial number that a vector claims to have."""
         high, low = float(vector[0]), float(vector[1])
         if not (high.is_integer() and low.is_integer() and 0 <= low < SERIAL_BASE and high >= 0):
-            return None
+            return NO_SERIAL
         serial = int(high) * SERIAL_BASE + int(low)
-        known = serial < len(self._rows) and np.array_equal(vector, self._vector(serial))
-        return serial if known else None
+        return serial if serial < len(self._rows) else NO_SERIAL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -133,10 +134,11 @@ class Trace(Sequence[Call]):
         return sum(call.guest_ns for call in self._calls)
 
     def as_dicts(self, *, times: bool = True) -> list[dict[str, Any]]:
-        """Plain data; without `times` two runs of the same thing are equal."""
+        """Plain data, NaN and infinities as text; without `times` two runs of the same thing are equal."""
         rows = [asdict(call) for call in self._calls]
-        if not times:
-            for row in rows:
+        for row in rows:
+            row["arguments"] = {name: _plain(value) for name, value in row["arguments"].items()}
+            if not times:
                 del row["guest_ns"], row["host_ns"]
         return rows
 
@@ -146,3 +148,7 @@ class Trace(Sequence[Call]):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self._calls))
+
+
+def _plain(value: int | float) -> int | float | str:
+    return value if math.isfinite(value) else str(value)

@@ -69,8 +69,9 @@ class Vocabulary:
         return {piece: id_ for id_, piece in enumerate(self.pieces) if id_ not in self.special}
 
     @cached_property
-    def _longest(self) -> int:
-        return max(map(len, self._ids))
+    def _longest_piece(self) -> re.Pattern[bytes]:
+        longest_first = sorted(self._ids, key=len, reverse=True)
+        return re.compile(b"|".join(map(re.escape, longest_first)), re.DOTALL)
 
     @cached_property
     def _special_ids(self) -> dict[str, int]:
@@ -92,16 +93,7 @@ class Vocabulary:
         return ids
 
     def _encode_bytes(self, data: bytes) -> list[int]:
-        ids: list[int] = []
-        start = 0
-        while start < len(data):
-            for length in range(min(self._longest, len(data) - start), 0, -1):
-                token = self._ids.get(data[start : start + length])
-                if token is not None:
-                    ids.append(token)
-                    start += length
-                    break
-        return ids
+        return [self._ids[piece] for piece in self._longest_piece.findall(data)]
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> bytes:
         """The tokens' bytes, those of special tokens only with `skip_special=False`."""

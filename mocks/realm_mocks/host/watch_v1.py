@@ -50,7 +50,7 @@ class WatchV1:
         self._since = None
 
     def answered(self, logits: NDArray[np.float32], seen: int) -> None:
-        """Logits `[vocab]` after `seen` tokens were written; those after all that was fed are sampled from."""
+        """Logits `[vocab]` after `seen` tokens were written; those after all that was fed are a sample's."""
         if self._fed < len(self._expected.prompt) or seen != self._fed:
             return
         self.samples += 1

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from realm_abi.errors import FinishReason
 
-from realm_mocks.host.findings import Findings
+from realm_mocks.host.findings import Findings, characters
 from realm_mocks.host.outcome import Answer
 from realm_mocks.host.rules import Expected
 from realm_mocks.host.sessions import Session
@@ -126,7 +126,8 @@ class WatchV2:
             self._findings.report("finish-reason", f"generate returned {wrong}")
 
     def _check_stop_string(self, tokens: Sequence[int], text: str) -> None:
-        whole = self._tokenizer.decode(tokens).decode(errors="ignore")
-        if not any(whole.startswith(text + stop) for stop in self._expected.stop_strings):
+        whole = characters(self._tokenizer.decode(tokens))
+        cut = [characters((text + stop).encode()) for stop in self._expected.stop_strings]
+        if not any(whole.startswith(beginning) for beginning in cut):
             asked = list(self._expected.stop_strings)
             self._findings.report("finish-reason", f"stop_string of {asked}, but after {text!r} none follows")
