@@ -83,6 +83,9 @@ _LIES = {
     "no dimensions": _header(1, 0, _string(b"t") + struct.pack("<IIQ", 0, 0, 0) + bytes(64)),
     "2**31 dimensions": _header(1, 0, _string(b"t") + struct.pack("<IQQ", 2**31, 0, 0) + bytes(64)),
     "half a block": _header(1, 0, _string(b"t") + struct.pack("<IQIQ", 1, 31, 8, 0) + bytes(64)),
+    "the same tensor twice": _header(
+        2, 0, (_string(b"t") + struct.pack("<IQIQ", 1, 4, 0, 0)) * 2 + bytes(64)
+    ),
     "an unknown encoding": _header(1, 0, _string(b"t") + struct.pack("<IQIQ", 1, 32, 4000, 0) + bytes(64)),
 }
 
@@ -111,6 +114,14 @@ def test_forty_bytes_cannot_ask_for_memory(tmp_path: Path) -> None:
     (tmp_path / "upload.gguf").write_bytes(upload)
     with pytest.raises(ModelFileError, match=r"1152921504606846976, more than the \d+ bytes that are left"):
         open_gguf(tmp_path / "upload.gguf")
+
+
+def test_an_encoding_without_numbers_is_refused(tmp_path: Path) -> None:
+    name, raw = _string(b"t"), bytes(64)
+    kind = gguf.GGMLQuantizationType.I32
+    (tmp_path / "odd.gguf").write_bytes(_header(1, 0, name + struct.pack("<IQIQ", 1, 4, kind, 0) + raw))
+    with pytest.raises(ModelFileError, match="encoded as I32"):
+        open_gguf(tmp_path / "odd.gguf").tensor("t")
 
 
 def test_a_missing_file_and_a_folder_are_clear(tmp_path: Path) -> None:

@@ -106,6 +106,8 @@ def test_a_layer_goes_back_to_a_position_and_refuses_a_gap(model: Transformer) -
     _close(model, model.layer(0, x, cache, 0), first)
     with pytest.raises(ValueError, match="leaves a gap"):
         model.layer(0, x, cache, 9)
+    with pytest.raises(ValueError, match="position 640 is beyond the context of 640"):
+        model.layer(1, model.embed([7] * 641), cache, 0)
     with pytest.raises(ValueError, match="layer 2 does not exist"):
         model.layer(2, x, cache, 0)
 
