@@ -64,6 +64,7 @@ def test_null_is_the_default_everywhere() -> None:
         ("stop", "a", ("a",)),
         ("stop", ["a", "b", "c", "d"], ("a", "b", "c", "d")),
         ("stream", True, True),
+        ("n", 8, 8),
     ],
 )
 def test_accepted(name: str, value: Any, expected: Any) -> None:
@@ -103,8 +104,10 @@ def test_accepted(name: str, value: Any, expected: Any) -> None:
         ("user", 5, "invalid_type"),
         ("metadata", [], "invalid_type"),
         ("temprature", 1, "unknown_parameter"),
-        ("n", 2, "unsupported_parameter"),
-        ("n", True, "unsupported_parameter"),
+        ("n", 0, "out_of_range"),
+        ("n", 129, "out_of_range"),
+        ("n", 9, "unsupported_parameter"),
+        ("n", True, "invalid_type"),
         ("logprobs", True, "unsupported_parameter"),
         ("top_logprobs", 0, "unsupported_parameter"),
         ("logit_bias", {"1": 5}, "unsupported_parameter"),
@@ -123,7 +126,6 @@ def test_refused_with_the_parameters_name(name: str, value: Any, code: str) -> N
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("n", 1),
         ("logprobs", False),
         ("logit_bias", {}),
         ("frequency_penalty", 0),

@@ -70,6 +70,27 @@ async def test_the_seed_decides_and_neighbours_do_not(server: Any) -> None:
     assert len({json.dumps(answer["choices"]) for answer in unseeded}) > 1
 
 
+async def test_n_choices_of_one_prompt(server: Any) -> None:
+    one = await server.ask(temperature=1.5, seed=5, max_tokens=20)
+    three = await server.ask(temperature=1.5, seed=5, max_tokens=20, n=3)
+    assert [choice["index"] for choice in three["choices"]] == [0, 1, 2]
+    texts = [choice["message"]["content"] for choice in three["choices"]]
+    assert texts[0] == one["choices"][0]["message"]["content"], "the first choice is what n = 1 gives"
+    assert len(set(texts)) == 3
+    assert three["usage"]["prompt_tokens"] == one["usage"]["prompt_tokens"]
+    assert 20 < three["usage"]["completion_tokens"] <= 60
+    again = await server.ask(temperature=1.5, seed=5, max_tokens=20, n=3)
+    assert again["choices"] == three["choices"]
+
+
+async def test_n_choices_are_all_admitted_or_none(start_server: StartServer) -> None:
+    server = await start_server(max_running=2, max_waiting=1)
+    async with aiohttp.ClientSession(server.url) as client:
+        await error_of(await client.post(CHAT, json=server.body(n=4)), 503)
+        assert (await client.post(CHAT, json=server.body(n=3))).status == 200
+    assert server.service.engine.open_sessions == 0
+
+
 async def test_a_stop_string_ends_the_text_before_it(server: Any) -> None:
     whole = (await server.ask(max_tokens=30))["choices"][0]["message"]["content"]
     stop = whole[6:8]

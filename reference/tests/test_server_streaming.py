@@ -98,6 +98,22 @@ async def test_streamed_and_whole_are_the_same_text(server: Any, changes: dict[s
     assert chunks[-1]["usage"] == whole["usage"]
 
 
+async def test_streamed_choices_are_those_of_the_whole_answer(server: Any) -> None:
+    changes = {"temperature": 1.3, "seed": 9, "n": 3, "max_tokens": 15}
+    whole = await server.ask(**changes)
+    _, text = await server.stream(stream_options={"include_usage": True}, **changes)
+    *chunks, last = chunks_of(text)
+    assert last["usage"] == whole["usage"]
+    for expected in whole["choices"]:
+        mine = [c["choices"][0] for c in chunks if c["choices"][0]["index"] == expected["index"]]
+        assert ["role" in choice["delta"] for choice in mine] == [True] + [False] * (len(mine) - 1)
+        assert (
+            "".join(choice["delta"].get("content", "") for choice in mine) == expected["message"]["content"]
+        )
+        reasons = [choice["finish_reason"] for choice in mine]
+        assert reasons == [None] * (len(mine) - 1) + [expected["finish_reason"]]
+
+
 async def test_usage_comes_last_and_is_null_before(server: Any) -> None:
     _, text = await server.stream(max_tokens=5, stream_options={"include_usage": True})
     chunks = chunks_of(text)

@@ -15,7 +15,7 @@ class GuestLimits:
     """
 
     memory_bytes: int = 64 << 20
-    guest_seconds: float = 3.0
+    guest_seconds: float = 5.0
     wall_seconds: float = 600.0
     sessions: int = 4
     host_calls_base: int = 1024

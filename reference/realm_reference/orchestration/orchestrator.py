@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from realm_abi.sandbox import GuestModule, Runtime
@@ -84,16 +86,22 @@ class Orchestrator:
 
         Raises QueueFull, and Inexpressible for what the guest's ABI cannot carry.
         """
-        if self.abi_version == 1 and (param := inexpressible_in_v1(request)):
-            raise Inexpressible(param)
+        return self.submit_all([request])[0]
+
+    def submit_all(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        """Start or queue several requests, all or none; as `submit` does one."""
+        for request in requests:
+            if self.abi_version == 1 and (param := inexpressible_in_v1(request)):
+                raise Inexpressible(param)
         with self._lock:
-            if len(self._live) >= self._max_running + self._max_waiting:
+            if len(self._live) + len(requests) > self._max_running + self._max_waiting:
                 raise QueueFull
-            generation = Generation(self.limits.wall_seconds)
-            self._live.add(generation)
-        future = self._pool.submit(self._run, request, generation)
-        generation.on_cancel(lambda: self._unqueue(future, request, generation))
-        return generation
+            generations = [Generation(self.limits.wall_seconds) for _ in requests]
+            self._live.update(generations)
+        for request, generation in zip(requests, generations, strict=True):
+            future = self._pool.submit(self._run, request, generation)
+            generation.on_cancel(partial(self._unqueue, future, request, generation))
+        return generations
 
     async def close(self, grace_seconds: float) -> None:
         """Let what runs finish for `grace_seconds`, cancel the rest, and wait for all guests to be gone."""

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from realm_reference.orchestration import Finished
+from realm_reference.orchestration import FinishReason
 
 Json = dict[str, Any]
 
 
-def usage(finished: Finished) -> Json:
-    """Token counts of one request."""
-    return {
-        "prompt_tokens": finished.prompt_tokens,
-        "completion_tokens": finished.completion_tokens,
-        "total_tokens": finished.prompt_tokens + finished.completion_tokens,
-    }
+@dataclass(frozen=True)
+class Usage:
+    """Token counts of one request, over all of its choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        """Both together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def json(self) -> Json:
+        """As it goes over the wire."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+        }
 
 
 @dataclass(frozen=True)
@@ -31,27 +44,37 @@ class ChatAnswer:
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(16)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def role(self) -> Json:
-        """The first chunk."""
-        return self._chunk([_choice({"role": "assistant", "content": ""}, None)])
+    def role(self, index: int) -> Json:
+        """The first chunk of a choice."""
+        return self._chunk([_choice(index, {"role": "assistant", "content": ""}, None)])
 
-    def content(self, text: str) -> Json:
-        """A chunk of text."""
-        return self._chunk([_choice({"content": text}, None)])
+    def content(self, index: int, text: str) -> Json:
+        """A chunk of a choice's text."""
+        return self._chunk([_choice(index, {"content": text}, None)])
 
-    def finish(self, finished: Finished) -> Json:
-        """The chunk with the one finish reason."""
-        return self._chunk([_choice({}, finished.reason.value)])
+    def finish(self, index: int, reason: FinishReason) -> Json:
+        """The chunk with a choice's one finish reason."""
+        return self._chunk([_choice(index, {}, reason.value)])
 
-    def usage(self, finished: Finished) -> Json:
+    def usage(self, usage: Usage) -> Json:
         """The last chunk, for a client that asked for usage."""
-        return {**self._chunk([]), "usage": usage(finished)}
+        return {**self._chunk([]), "usage": usage.json()}
 
-    def whole(self, text: str, finished: Finished) -> Json:
+    def whole(self, choices: Sequence[tuple[str, FinishReason]], usage: Usage) -> Json:
         """The one object of an answer that is not streamed."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished.reason.value}
-        return {**self._head("chat.completion"), "choices": [choice], "usage": usage(finished)}
+        return {
+            **self._head("chat.completion"),
+            "choices": [
+                {
+                    "index": index,
+                    "message": {"role": "assistant", "content": text, "refusal": None},
+                    "logprobs": None,
+                    "finish_reason": reason.value,
+                }
+                for index, (text, reason) in enumerate(choices)
+            ],
+            "usage": usage.json(),
+        }
 
     def _chunk(self, choices: list[Json]) -> Json:
         chunk: Json = {**self._head("chat.completion.chunk"), "choices": choices}
@@ -68,5 +91,5 @@ class ChatAnswer:
         }
 
 
-def _choice(delta: Json, finish_reason: str | None) -> Json:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+def _choice(index: int, delta: Json, finish_reason: str | None) -> Json:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 from realm_reference.server import metrics as metrics_module
 from realm_reference.server import record
 from realm_reference.server.chat import ChatHandler
-from realm_reference.server.middleware import add_request_id, edge
+from realm_reference.server.middleware import add_headers, edge
 from realm_reference.server.service import Service
 
 
@@ -20,7 +20,7 @@ def make_app(service: Service) -> web.Application:
         middlewares=[edge(service.metrics), _authenticated(service)],
         client_max_size=service.settings.max_body_bytes,
     )
-    app.on_response_prepare.append(add_request_id)
+    app.on_response_prepare.append(add_headers)
     models = _Models(service)
     app.router.add_post("/v1/chat/completions", ChatHandler(service).__call__)
     app.router.add_get("/v1/models", models.all)

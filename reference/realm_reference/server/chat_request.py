@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from realm_reference.server import checks
-from realm_reference.server.errors import invalid
+from realm_reference.server.errors import invalid, unsupported
 from realm_reference.server.messages import Message, parse_messages
 
 _NO_TOOLS: Final = "it has no tool calling."
@@ -26,6 +26,7 @@ class ChatRequest:
     model: str
     messages: tuple[Message, ...]
     stream: bool = False
+    n: int = 1
     include_usage: bool = False
     max_tokens: int | None = None
     max_tokens_name: str = "max_tokens"
@@ -39,6 +40,7 @@ class ChatRequest:
 
 
 _MAX_STOPS: Final = 4
+_MAX_CHOICES: Final = 8
 _MAX_STOP_LENGTH: Final = 256
 
 
@@ -57,6 +59,14 @@ def _stop(name: str, value: Any) -> tuple[str, ...]:
                 name, f"A stop string must have 1 to {_MAX_STOP_LENGTH} characters.", "out_of_range"
             )
     return tuple(value)
+
+
+def _n(name: str, value: Any) -> int:
+    """OpenAI's range is 1 to 128; between our limit and theirs it is "not supported", beyond it is wrong."""
+    count = checks.integer(1, 128)(name, value)
+    if count > _MAX_CHOICES:
+        raise unsupported(name, f"'{name}' above {_MAX_CHOICES} is not supported by this server.")
+    return count
 
 
 def _metadata(name: str, value: Any) -> None:
@@ -80,6 +90,7 @@ _HONOURED: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "model": checks.string,
     "messages": parse_messages,
     "stream": checks.boolean,
+    "n": _n,
     "temperature": checks.number(0, 2),
     "top_p": checks.number(0, 1),
     "top_k": checks.integer(0, 2**31 - 1),
@@ -102,7 +113,6 @@ _INERT: Final[Mapping[str, Callable[[str, Any], Any]]] = {
 
 # Known and not done: only the values that change nothing are accepted.
 _UNSUPPORTED: Final[Mapping[str, Callable[[str, Any], Any]]] = {
-    "n": checks.only(1, because="it makes one choice a request."),
     "logprobs": checks.only(False, because="it does not return log probabilities."),
     "top_logprobs": checks.only(because="it does not return log probabilities."),
     "logit_bias": checks.only({}, because="it does not bias logits."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from importlib.metadata import version
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 # nginx's code for a client that closed the connection before its answer; never sent, only counted.
 CLIENT_CLOSED = 499
+SERVER_NAME = f"realm-reference/{version('realm-harness')}"
 
 
 def edge(metrics: Metrics) -> Middleware:
@@ -59,9 +61,10 @@ async def _answer(request: web.Request, handler: Handler, mine: RequestRecord) -
     return mine.error.response()
 
 
-async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """Runs before any head is sent, so that streams and errors have it too."""
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Runs before any head is sent, so that streams and errors have them too."""
     response.headers[REQUEST_ID_HEADER] = record.of(request).request_id
+    response.headers["Server"] = SERVER_NAME
 
 
 def _count(metrics: Metrics, mine: RequestRecord, status: int) -> None:

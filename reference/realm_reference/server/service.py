@@ -5,9 +5,10 @@ generation.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from realm_reference.engine import Engine
 from realm_reference.model.errors import ChatTemplateError
@@ -69,10 +70,10 @@ class Service:
                 code="model_not_found",
             )
 
-    async def start(self, chat: ChatRequest) -> tuple[int, Generation]:
-        """Render and count the prompt (off the event loop), check it against the context, and submit it.
+    async def start(self, chat: ChatRequest) -> tuple[int, list[Generation]]:
+        """Render and count the prompt (off the event loop), check it against the context, submit it n times.
 
-        Returns the prompt's tokens and the generation that the caller has to read or cancel.
+        Returns the prompt's tokens and the generations, which the caller has to read or cancel.
         """
         prompt = await asyncio.to_thread(self._prompt, chat.messages)
         request = GenerationRequest(
@@ -87,11 +88,12 @@ class Service:
             stop=chat.stop,
         )
         try:
-            return prompt.tokens, self.orchestrator.submit(request)
+            generations = self.orchestrator.submit_all([_reseeded(request, i) for i in range(chat.n)])
         except Inexpressible as error:
             raise unsupported(error.param, f"'{error.param}' is not supported: {error}.") from None
         except QueueFull:
             raise overloaded("Too many requests are waiting; try again.", self.settings.retry_after) from None
+        return prompt.tokens, generations
 
     def _prompt(self, messages: tuple[Message, ...]) -> Prompt:
         if self.model.chat is None:
@@ -124,3 +126,11 @@ class Service:
         if wanted is not None:
             return wanted
         return min(room, self.settings.default_max_tokens or room)
+
+
+def _reseeded(request: GenerationRequest, index: int) -> GenerationRequest:
+    """Choice 0 has the request's seed, so that it is what n = 1 gives; the others have seeds made from it."""
+    if index == 0:
+        return request
+    digest = hashlib.sha256(f"{request.seed}:{index}".encode()).digest()
+    return replace(request, seed=int.from_bytes(digest[:4], "little"))

@@ -30,7 +30,7 @@ class EventStream:
     """An SSE response that starts with its first event, so that failures before it keep their real status."""
 
     def __init__(self, request: web.Request, write_timeout: float) -> None:
-        self._request = request
+        self.request = request
         self._write_timeout = write_timeout
         self._response = web.StreamResponse(
             headers={
@@ -47,7 +47,7 @@ class EventStream:
         try:
             async with asyncio.timeout(self._write_timeout):
                 if not self.started:
-                    await self._response.prepare(self._request)
+                    await self._response.prepare(self.request)
                     self.started = True
                 await self._response.write(data)
         except TimeoutError:
@@ -61,7 +61,7 @@ class EventStream:
 
     def abort(self) -> None:
         """Cut the connection: what has not been taken by now is not sent any more."""
-        if (transport := self._request.transport) is not None:
+        if (transport := self.request.transport) is not None:
             transport.abort()
 
     @property

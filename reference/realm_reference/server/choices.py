@@ -1,0 +1,100 @@
+"""The n generations of one request, read as one sequence of events, with their times and their usage."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from realm_reference.orchestration import Event, Finished, FinishReason, Generation, Token
+from realm_reference.server.answers import Usage
+from realm_reference.server.metrics import Metrics
+from realm_reference.server.record import RequestRecord
+
+
+class Choices:
+    """Reads all choices of a request; `close` cancels what still runs and books what was made."""
+
+    def __init__(
+        self,
+        generations: Sequence[Generation],
+        prompt_tokens: int,
+        model: str,
+        record: RequestRecord,
+        metrics: Metrics,
+    ) -> None:
+        self._generations = generations
+        self._model = model
+        self._record = record
+        self._metrics = metrics
+        self._reads: dict[asyncio.Task[Event], int] = {}
+        self._ready: deque[tuple[int, Event]] = deque()
+        self._last_ns: list[int | None] = [None] * len(generations)
+        self._tokens = [0] * len(generations)
+        self.unfinished = len(generations)
+        record.prompt_tokens = prompt_tokens
+        for index in range(len(generations)):
+            self._read(index)
+
+    async def next_event(self, timeout: float | None) -> tuple[int, Event] | None:
+        """The next event and the index of its choice; None when there was none for `timeout` seconds."""
+        if not self._ready:
+            done, _ = await asyncio.wait(self._reads, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            self._ready.extend(sorted(((self._reads.pop(read), read.result()) for read in done), key=_index))
+        if not self._ready:
+            return None
+        index, event = self._ready.popleft()
+        if isinstance(event, Token):
+            self._count(index, event)
+            self._read(index)
+        elif isinstance(event, Finished):
+            self._finish(index, event)
+        return index, event
+
+    def usage(self) -> Usage:
+        """What the request has cost: the prompt once, the completions of all choices."""
+        return Usage(self._record.prompt_tokens, sum(self._tokens))
+
+    def close(self) -> None:
+        """Cancel what still runs. What was generated counts, also when nobody waited for its end."""
+        for generation in self._generations:
+            generation.cancel()
+        for read in self._reads:
+            read.cancel()
+        usage, metrics, tenant = self.usage(), self._metrics, self._record.tenant
+        self._record.completion_tokens = usage.completion_tokens
+        self._record.queue_seconds = self._generations[0].queue_seconds
+        for generation in self._generations:
+            if generation.queue_seconds is not None:
+                metrics.queue.observe(generation.queue_seconds)
+        metrics.tenant_requests.labels(tenant).inc()
+        metrics.input_tokens.labels(tenant).inc(usage.prompt_tokens)
+        metrics.output_tokens.labels(tenant).inc(usage.completion_tokens)
+        metrics.model_tokens.labels(self._model).inc(usage.total_tokens)
+
+    def _read(self, index: int) -> None:
+        self._reads[asyncio.ensure_future(self._generations[index].next_event())] = index
+
+    def _finish(self, index: int, finished: Finished) -> None:
+        if finished.reason is FinishReason.CANCELLED:
+            raise ConnectionResetError("only a client that has gone cancels its request")
+        self._record.finish = finished.reason.value
+        self._tokens[index] = finished.completion_tokens
+        self.unfinished -= 1
+
+    def _count(self, index: int, token: Token) -> None:
+        now, last = time.perf_counter_ns(), self._last_ns[index]
+        if self._record.ttft_seconds is None:
+            self._record.ttft_seconds = self._record.seconds()
+            self._metrics.ttft.observe(self._record.ttft_seconds)
+        if last is not None:
+            self._metrics.inter_token.observe((now - last) / 1e9)
+        self._last_ns[index] = now
+        if token.counted:
+            self._tokens[index] += 1
+            self._metrics.generated.inc()
+
+
+def _index(ready: tuple[int, Event]) -> int:
+    return ready[0]
