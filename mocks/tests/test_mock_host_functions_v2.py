@@ -1,4 +1,4 @@
-"""A right guest may do more than the built one: draft, ask many rows, roll back, fork. Played here in Python."""
+"""A right guest may do more than the built one: draft, ask many rows, roll back, fork. Played in Python."""
 
 from __future__ import annotations
 
