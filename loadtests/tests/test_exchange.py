@@ -13,11 +13,11 @@ from time import monotonic, perf_counter_ns, sleep
 from typing import Any
 
 import pytest
+import trustme
 from realm_loadtests.connection import Connection, Target, build_request
 from realm_loadtests.exchange import Timing, stream_chat
 from realm_loadtests.failures import MEANINGS, ExchangeFailure
 
-CERTIFICATE = Path(__file__).with_name("data") / "loopback.pem"
 TIMEOUT_S = 20.0
 
 
@@ -128,11 +128,13 @@ def test_connection_close_and_a_body_until_the_close_are_fine(
     assert server.connections == 2
 
 
-def test_tls(scripted_server: Callable[..., Any], wire: Any) -> None:
+def test_tls(scripted_server: Callable[..., Any], wire: Any, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
     server = scripted_server(lambda connection, _: connection.sendall(wire.chunked(*wire.healthy)), context)
-    connection = Connection(Target.parse(server.url), ca_file=str(CERTIFICATE))
+    connection = Connection(Target.parse(server.url), ca_file=str(tmp_path / "authority.pem"))
     assert [ask(server.url, connection).answer.tokens for _ in range(2)] == [3, 3]
     assert server.connections == 1
     connection.close()
