@@ -1,0 +1,5 @@
+"""`python -m realm_harness`: the `realm` command without its script."""
+
+from realm_harness.cli import main
+
+main()

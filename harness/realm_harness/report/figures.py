@@ -1,0 +1,59 @@
+"""The names, units and formats of figures, the same in the HTML report and on the terminal."""
+
+from __future__ import annotations
+
+from realm_harness.report.model import CaseVerdict, Load
+
+LATENCY_NAMES = {
+    "ttft_ms": "Time to first token",
+    "itl_ms": "Inter-token latency",
+    "e2e_ms": "Whole request",
+}
+VERDICT_NAMES: dict[CaseVerdict, str] = {
+    "ok": "OK",
+    "failed": "Failed",
+    "non_strict": "Non-strict",
+    "unimplemented": "Not implemented",
+    "informational": "Informational",
+}
+VERDICT_MEANINGS: dict[CaseVerdict, str] = {
+    "ok": "The clause held.",
+    "failed": "A MUST clause is broken: clients that rely on the contract will go wrong.",
+    "non_strict": "A SHOULD clause is broken: most clients cope. It fails the run only with --level should.",
+    "unimplemented": "The server says clearly that it does not support this, which is an honest answer.",
+    "informational": "Recorded because servers differ; nothing is judged.",
+}
+
+
+def milliseconds(value: float | None) -> str:
+    """A latency with three significant digits; a dash where nothing was measured."""
+    if value is None:
+        return "–"
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{digits}f}"
+
+
+def rate(value: float | None) -> str:
+    """A rate with a sensible number of digits."""
+    return milliseconds(value)
+
+
+def duration(seconds: float) -> str:
+    """A span of time for a person: 0.42 s, 12.3 s, 3 min 5 s."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def latency_pair(load: Load, name: str) -> tuple[str, str]:
+    """The p50 and p99 of a latency, formatted, in ms."""
+    distribution = load.latencies.get(name)
+    if distribution is None:
+        return "–", "–"
+    return milliseconds(distribution.p50), milliseconds(distribution.p99)
+
+
+def latency_name(name: str) -> str:
+    """The field's name for a latency figure; an unknown one is shown as it is called."""
+    return LATENCY_NAMES.get(name, name)
