@@ -1,7 +1,7 @@
 """Chat answers as the cases read them: one view of a whole answer, one of a stream.
 
-Both read leniently, so that a case about stop strings does not fail over a missing `id`; the cases about the shape
-itself look at `data` and `chunks` directly.
+Both read leniently, so that a case about stop strings does not fail over a missing `id`; the cases about
+the shape itself look at `data` and `chunks` directly.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from realm_harness.case import Broken
+from realm_harness.exchange import Exchange
 from realm_harness.sse import Event, Parser
-from realm_harness.wire import Exchange
 
 Json = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""What a conformance case is: a function with an id and a clause, and the three ways in which it may not be ok."""
+"""What a conformance case is: a function with an id and a clause; and the three ways not to be ok."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from realm_harness.target import Target
 
 CHAPTERS = (
-    "http", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length", "usage", "sample",
-    "concurrency", "cancel",
+    "http", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length", "usage",
+    "sample", "concurrency", "cancel",
 )  # fmt: skip
 """The chapters in the order in which they run: what may hurt a server comes last."""
 

@@ -1,8 +1,8 @@
 """The clause register: which rules a chat server is held to, from where, and how hard.
 
-The official schema lists neither errors nor framing, so the rules are written down in `clauses.toml`. A rule is MUST
-only where openapi.json or the official client's code depends on it, SHOULD where at least three servers agree,
-INFO otherwise.
+The official schema lists neither errors nor framing, so the rules are written down in `clauses.toml`. A
+rule is MUST only where openapi.json or the official client's code depends on it, SHOULD where at least
+three servers agree, INFO otherwise.
 """
 
 from __future__ import annotations

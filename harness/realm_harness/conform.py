@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from realm_harness.case import Broken, Case, Unjudged, Unsupported
+from realm_harness.exchange import curl
 from realm_harness.results import CaseResult, RunResult, TargetFacts
 from realm_harness.target import Target
-from realm_harness.wire import curl
 
 INTERNAL = "the harness itself failed"
 """How the message of a case begins that could not cope with what it saw."""
@@ -21,8 +21,8 @@ Progress = Callable[[CaseResult], None]
 def judge(case: Case, target: Target) -> CaseResult:
     """Run one case and say what came of it.
 
-    A breach that rests on the target being deterministic has to be seen twice, from the beginning: a server whose
-    answers vary for reasons of its own is not accused of what one odd answer seemed to show.
+    A breach that rests on the target being deterministic has to be seen twice, from the beginning: a server
+    whose answers vary for reasons of its own is not accused of what one odd answer seemed to show.
     """
     begun = time.perf_counter()
     verdict, message = _attempt(case, target)

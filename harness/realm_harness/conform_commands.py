@@ -135,8 +135,9 @@ def score(globs: tuple[str, ...], wanted: tuple[str, ...], json_file: Path | Non
 
     Exit code 0: they do. 1: a defect is caught by nobody, or a healthy server is accused. 2: bad arguments.
     """
-    from realm_harness.score import matrix_lines, score_all
     from realm_mocks.server import DEFECTS
+
+    from realm_harness.score import matrix_lines, score_all
 
     unknown = [name for name in wanted if name not in DEFECTS]
     if unknown:

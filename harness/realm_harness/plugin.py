@@ -1,7 +1,7 @@
 """The pytest plugin: `pytest --realm-target URL` runs the conformance chapters against a server.
 
-pytest loads this module in every run of an environment in which realm-harness is installed. So it imports nothing
-of the harness, and does nothing, until somebody gives `--realm-target`.
+pytest loads this module in every run of an environment in which realm-harness is installed. So it imports
+nothing of the harness, and does nothing, until somebody gives `--realm-target`.
 """
 
 from __future__ import annotations

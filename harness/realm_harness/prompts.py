@@ -1,4 +1,4 @@
-"""What the cases ask. None of them assumes what a model says to it; they only make a certain kind of answer likely."""
+"""What the cases ask. None assumes what a model says; they only make a certain kind of answer likely."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ MULTIBYTE = (
 )
 """Questions whose answers are likely to hold characters of several bytes."""
 
-LONG_ANSWERS = (STORY, COUNT, "Explain in a few sentences how rain forms.", "Describe a busy market in the morning.")
+LONG_ANSWERS = (
+    STORY,
+    COUNT,
+    "Explain in a few sentences how rain forms.",
+    "Describe a busy market in the morning.",
+)
 """Questions that hardly any model answers in a few tokens."""
 
 SHORT_ANSWERS = (

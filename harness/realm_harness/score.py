@@ -1,8 +1,8 @@
-"""The harness held to account: a healthy server must pass, and each planted defect must be caught by some case.
+"""The harness held to account: a healthy server passes, and each planted defect is caught by some case.
 
-Every defect gets a MockServer of its own and a run of the chapters against it. A server that answers at once makes
-such a run take half a second. Defects that need a latency to be seen bring one; against them only the chapters that
-look at time run, and the matrix says so.
+Every defect gets a MockServer of its own and a run of the chapters against it. A server that answers at
+once makes such a run take half a second. Defects that need a latency to be seen bring one; against them
+only the chapters that look at time run, and the matrix says so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A pytest session that runs conformance cases: it judges them, reports five verdicts, writes the results file."""
+"""A pytest session that runs conformance cases: judges them, shows five verdicts, writes the results."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A strict parser of server-sent events (WHATWG HTML, section 9.2.6), fed with bytes as they are read.
 
-It accepts all that the standard allows (comments, CR, LF or CR LF, a byte order mark, fields without a space, data
-over several lines, events in any pieces) and keeps a list of `faults` for what it does not.
+It accepts all that the standard allows (comments, CR, LF or CR LF, a byte order mark, fields without a
+space, data over several lines, events in any pieces) and keeps a list of `faults` for what it does not.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from realm_harness.answers import Answer, Json, Stream, is_done, shown
 from realm_harness.case import Broken, Unjudged, Unsupported
+from realm_harness.exchange import Address, Ending, Exchange, Sent, Timeouts, Unreachable
 from realm_harness.sse import Parser
-from realm_harness.wire import Address, Call, Connection, Ending, Exchange, Sent, Timeouts, Unreachable
+from realm_harness.wire import Call, Connection
 from realm_harness.wirelog import WireLog
 
 CHAT = "/v1/chat/completions"
@@ -60,7 +61,7 @@ class Target:
     def request(
         self, method: str, path: str, body: bytes = b"", *, key: str | None = "", accept: str = "*/*"
     ) -> Sent:
-        """A request with the usual headers. `key`: a whole Authorization value, None for none, "" for the real one."""
+        """A request with the usual headers; `key` replaces the Authorization, None leaves it out."""
         headers = [("User-Agent", USER_AGENT), ("Accept", accept), ("Accept-Encoding", "identity")]
         if body:
             headers.append(("Content-Type", "application/json"))
@@ -131,7 +132,7 @@ class Target:
             yield LiveStream(call, params)
 
     def settled(self, prompt: str, tokens: int | None, **params: Any) -> str:
-        """The answer at temperature 0, once two requests in a row gave the same one; Unjudged when none do."""
+        """The answer at temperature 0, once two requests in a row gave the same one; else Unjudged."""
         name = json.dumps([prompt, tokens, params])
         if name not in self._settled:
             before = None
@@ -148,7 +149,7 @@ class Target:
         return self._settled[name]
 
     def together(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-        """Run the tasks at the same time, one thread each; the first exception is raised when all have ended."""
+        """Run the tasks at the same time, a thread each; the first error is raised when all have ended."""
         with ThreadPoolExecutor(len(tasks)) as pool:
             futures = [pool.submit(task) for task in tasks]
         return [future.result() for future in futures]
@@ -219,7 +220,7 @@ def replied(exchange: Exchange) -> Exchange:
 
 
 def accepted(exchange: Exchange, params: Json) -> None:
-    """Nothing when a chat request got a 200; Unsupported when the reply names one of `params`, else Broken."""
+    """Nothing when a chat request got a 200; Unsupported when the reply names one of `params`; or Broken."""
     if exchange.status == 200 or exchange.status is None:
         return
     said = exchange.body.decode("utf-8", "replace")

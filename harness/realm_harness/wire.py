@@ -1,8 +1,8 @@
 """A strict HTTP/1.1 client on a raw socket: it sees every byte, and remembers when each read brought what.
 
-SDKs hide what a conformance suite must see: a missing `[DONE]`, bytes after it, characters cut between events,
-a body that ends without its terminating chunk. So this client has no SDK under it: a socket, h11 for the
-grammar of HTTP, and a log of both directions.
+SDKs hide what a conformance suite must see: a missing `[DONE]`, bytes after it, characters cut between
+events, a body that ends without its terminating chunk. So this client has no SDK under it: a socket, h11 for
+the grammar of HTTP, and a log of both directions.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterator
 from types import TracebackType
-from urllib.parse import urlsplit
 
 import h11
 
+from realm_harness.exchange import Address, Ending, Exchange, Sent, Timeouts, Unreachable
 from realm_harness.wirelog import WireLog
 
 MAX_BODY = 16 * 2**20
@@ -26,115 +24,8 @@ MAX_BODY = 16 * 2**20
 READ_SIZE = 65536
 
 
-class Ending(StrEnum):
-    """How an exchange ended, seen from the socket."""
-
-    COMPLETE = "complete"  # the body ended where its framing says
-    CLOSED = "closed"  # the body has no framing; the server closed the connection
-    CUT = "cut"  # the server closed the connection before the body's end
-    RESET = "reset"  # the server reset the connection
-    TIMEOUT = "timeout"  # nothing came for too long
-    ENDLESS = "endless"  # bytes came, but no end
-    MALFORMED = "malformed"  # what came is not HTTP/1.1
-    LEFT = "left"  # this client closed the connection, on purpose
-    OPEN = "open"  # not ended yet
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Seconds that the client waits: to connect, for the next byte, for the whole exchange."""
-
-    connect: float = 10.0
-    silence: float = 60.0
-    total: float = 300.0
-
-
-@dataclass(frozen=True)
-class Sent:
-    """The request of an exchange, as sent."""
-
-    method: str
-    path: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-
-@dataclass
-class Exchange:
-    """One request and what came back. Times are `time.perf_counter_ns()`.
-
-    Attributes:
-        status: HTTP status, None when no reply came.
-        headers: (lower-case name, value) pairs of the reply.
-        segments: (time, bytes) of each piece of the body, as read.
-        ending: how it ended; `detail` says more where there is more to say.
-    """
-
-    request: Sent
-    sent_ns: int = 0
-    status: int | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    segments: list[tuple[int, bytes]] = field(default_factory=list)
-    ending: Ending = Ending.OPEN
-    detail: str = ""
-    ended_ns: int = 0
-
-    @property
-    def body(self) -> bytes:
-        """The body so far."""
-        return b"".join(data for _, data in self.segments)
-
-    def header(self, name: str) -> str | None:
-        """The first reply header of that name, or None."""
-        return next((value for key, value in self.headers if key == name.lower()), None)
-
-    @property
-    def media_type(self) -> str:
-        """The reply's media type without parameters, lower-case; "" when there is none."""
-        return (self.header("content-type") or "").partition(";")[0].strip().lower()
-
-
-class Unreachable(Exception):
-    """No connection could be made; the message is one line for a person."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a server's API lives: `prefix` is what stands before `/v1`."""
-
-    scheme: str
-    host: str
-    port: int
-    prefix: str
-
-    @classmethod
-    def parse(cls, url: str) -> Address:
-        """Read a base URL, with or without `/v1`; ValueError says what is wrong with it."""
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"'{url}' is not a server's URL; give one such as http://localhost:8080")
-        try:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError:
-            raise ValueError(f"'{url}' has a bad port; give one such as http://localhost:8080") from None
-        path = parts.path.rstrip("/")
-        return cls(parts.scheme, parts.hostname, port, path.removesuffix("/v1"))
-
-    @property
-    def netloc(self) -> str:
-        """Host and port as the Host header has them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        usual = self.port == (443 if self.scheme == "https" else 80)
-        return host if usual else f"{host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """The base URL, without `/v1`."""
-        return f"{self.scheme}://{self.netloc}{self.prefix}"
-
-
 class Connection:
-    """One TCP (or TLS) connection. Use as a context manager; `call` may be used again while it is kept alive."""
+    """One TCP (or TLS) connection, a context manager; `call` works again while it is kept alive."""
 
     def __init__(self, address: Address, timeouts: Timeouts, log: WireLog) -> None:
         self.address = address
@@ -231,6 +122,9 @@ class Call:
         self.connection = connection
         self.exchange = exchange
         self._deadline = time.monotonic() + connection.timeouts.total
+        self._read_ns = 0  # when the latest bytes came
+        self._framed = True  # the reply says where its body ends
+        self._closed = False  # the server has closed the connection
 
     def read(self) -> Exchange:
         """Read to the end, however it ends."""
@@ -252,8 +146,7 @@ class Call:
             try:
                 event = self.connection.http.next_event()
             except h11.RemoteProtocolError as error:
-                cut = "closed" in str(error) or "incomplete" in str(error)
-                self._end(Ending.CUT if cut else Ending.MALFORMED, str(error))
+                self._end(Ending.CUT if self._closed else Ending.MALFORMED, str(error))
                 return
             if event is h11.NEED_DATA:
                 self._receive()
@@ -271,9 +164,6 @@ class Call:
             elif isinstance(event, h11.ConnectionClosed) or event is h11.PAUSED:
                 self._end(Ending.CUT, "the connection was closed before a reply")
 
-    _read_ns = 0
-    _framed = True
-
     def _receive(self) -> None:
         try:
             data = self.connection.receive(self._deadline)
@@ -288,6 +178,7 @@ class Call:
             self._end(Ending.CUT, str(error))
             return
         self._read_ns = time.perf_counter_ns()
+        self._closed = not data
         self.connection.log.add(self.connection.tag, "<", data or b"(connection closed)")
         self.connection.http.receive_data(data)
 
@@ -306,27 +197,3 @@ class Call:
             self.exchange.detail = detail
         if ending is not Ending.COMPLETE:
             self.connection.log.add(self.connection.tag, ".", f"({ending}) {detail}".encode())
-
-
-def curl(address: Address, request: Sent, secret_headers: Sequence[str] = ("authorization",)) -> str:
-    """A command line that sends the same request; secrets become `$REALM_API_KEY`."""
-    words = ["curl", "-i", "-N"]
-    if request.method != ("POST" if request.body else "GET"):
-        words += ["-X", request.method]
-    for name, value in request.headers:
-        if name.lower() in secret_headers:
-            words += ["-H", f'"{name}: Bearer $REALM_API_KEY"']
-        elif name.lower() == "content-type":
-            words += ["-H", _quoted(f"{name}: {value}")]
-    if request.body:
-        words += ["--data-binary", _quoted(_clip(request.body.decode("utf-8", "backslashreplace")))]
-    origin = f"{address.scheme}://{address.netloc}"
-    return " ".join([*words, _quoted(origin + request.path)])
-
-
-def _clip(text: str, limit: int = 2000) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"

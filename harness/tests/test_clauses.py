@@ -3,7 +3,6 @@
 import re
 
 import pytest
-
 from realm_harness.case import CHAPTERS, load_cases
 from realm_harness.clauses import clause, register
 

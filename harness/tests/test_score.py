@@ -1,4 +1,4 @@
-"""The proof of the harness: healthy servers pass, innocent habits are not accused, each defect is caught by its case."""
+"""The proof of the harness: healthy servers and innocent habits pass, each defect is caught by its case."""
 
 import json
 import tomllib
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-
 from realm_harness.case import load_cases
 from realm_harness.conform import INTERNAL
 from realm_harness.conform_commands import score as score_command

@@ -1,8 +1,9 @@
 """The event-stream parser against the standard: any line ends, any pieces, and what it complains about."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
-
 from realm_harness.sse import Event, Parser
 
 
@@ -63,7 +64,7 @@ def test_time_is_that_of_the_completing_read() -> None:
 def test_pieces_and_line_ends_do_not_matter(texts: list[str], end: str, cuts: list[int]) -> None:
     raw = "".join(f"data: {text}{end}{end}" for text in texts).encode() + b": end\n"
     places = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
-    pieces = [raw[start:stop] for start, stop in zip(places, places[1:], strict=False)]
+    pieces = [raw[start:stop] for start, stop in pairwise(places)]
     events, parser = parse(*pieces)
     assert events == [("", text) for text in texts]
     assert parser.faults == []

@@ -95,10 +95,11 @@ async def test_usage_chunk_is_the_last_before_done(mock_server: MockServer) -> N
 @pytest.mark.parametrize(
     ("param", "value"),
     [
-        ("temperature", 2.5), ("temperature", "hot"), ("temperature", True), ("top_p", -0.1), ("n", 0), ("n", 129),
-        ("max_tokens", 0), ("max_tokens", 1.5), ("stop", 3), ("stop", ["a"] * 5), ("stream", 1), ("seed", 2**63),
-        ("messages", []), ("messages", "hello"), ("messages", [{"content": "x"}]), ("messages", None), ("tools", [{}]),
-        ("stream_options", []), ("frequency_penalty", 3), ("presence_penalty", "no"),
+        ("temperature", 2.5), ("temperature", "hot"), ("temperature", True), ("top_p", -0.1), ("n", 0),
+        ("n", 129), ("max_tokens", 0), ("max_tokens", 1.5), ("stop", 3), ("stop", ["a"] * 5), ("stream", 1),
+        ("seed", 2**63), ("messages", []), ("messages", "hello"), ("messages", [{"content": "x"}]),
+        ("messages", None), ("tools", [{}]), ("stream_options", []), ("frequency_penalty", 3),
+        ("presence_penalty", "no"),
     ],
 )  # fmt: skip
 async def test_bad_parameters_are_refused_by_name(mock_server: MockServer, param: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""`python -m realm_mocks.server` as a process: it prints its URL, answers, and keeps its records over HTTP."""
+"""`python -m realm_mocks.server` as a process: prints its URL, answers, keeps its records over HTTP."""
 
 import json
 import subprocess

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 from realm_harness.answers import Stream, shown
 from realm_harness.case import Unjudged, case, demand
+from realm_harness.exchange import Ending
 from realm_harness.prompts import HELLO, LONG_ANSWERS, STORY, about_code_word, code_word
 from realm_harness.target import CHAT, MODELS, Target, clock_ms, encode
-from realm_harness.wire import Ending
 
 NEIGHBOURS = 6
 LEAST_MS = 150.0
@@ -95,8 +95,8 @@ def check_finished(stream: Stream, beside: str) -> None:
     ending = stream.exchange.ending
     demand(
         stream.finish() is not None and ending in (Ending.COMPLETE, Ending.CLOSED),
-        f"a stream beside {beside} has finish reason {shown(stream.finish())}, the text {shown(stream.text())},"
-        f" and ended: {ending}",
+        f"a stream beside {beside} has finish reason {shown(stream.finish())} and ended: {ending};"
+        f" its text is {shown(stream.text())}",
     )
 
 
@@ -115,10 +115,10 @@ def test_refusals_leave_no_trace(target: Target) -> None:
 
 
 def overlapped(target: Target, other: Callable[[], int]) -> tuple[int, int]:
-    """Start a long stream, run `other` from its first text on; (the time that `other` gives, that by which it should).
+    """Start a long stream, run `other` from its first text on; (the time it gives, the time it should keep).
 
-    The latter is when nine tenths of the time between the first and the last text were over: at the very end the two
-    threads of this client could see the two events in either order.
+    The latter is when nine tenths of the time between the first and the last text were over: at the very
+    end the two threads of this client could see the two events in either order.
 
     Unjudged when no stream lasts long enough, in itself and beside its time to the first token.
     """
@@ -150,7 +150,7 @@ def test_streams_make_progress_together(target: Target) -> None:
     done, due = overlapped(target, second)
     demand(
         done < due,
-        f"the second stream's first text came {clock_ms(done, due):.0f} ms after nine tenths of the first stream",
+        f"the second stream's text came {clock_ms(done, due):.0f} ms after nine tenths of the first stream",
     )
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from realm_harness.answers import Json, shown
 from realm_harness.case import Broken, Unjudged, case, demand
+from realm_harness.exchange import Exchange
 from realm_harness.prompts import HELLO
 from realm_harness.target import MODELS, Target
-from realm_harness.wire import Exchange
 
 RETRIED = (408, 409, 429)
 """Statuses of the 400s that openai-python sends again."""
@@ -182,7 +182,7 @@ def test_unknown_model(target: Target) -> None:
     exchange = target.post(target.body(HELLO, 4) | {"model": "realm-no-such-model"})
     demand(
         exchange.status == 404,
-        f"a request for the model 'realm-no-such-model' got {exchange.status}: {shown(exchange.body.decode('utf-8', 'replace'))}",
+        f"a request for the model 'realm-no-such-model' got {exchange.status}: {shown(exchange.body)}",
     )
 
 

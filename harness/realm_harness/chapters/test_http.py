@@ -6,9 +6,9 @@ import json
 
 from realm_harness.answers import Answer, shown
 from realm_harness.case import Unjudged, case, demand
+from realm_harness.exchange import Ending
 from realm_harness.prompts import HELLO
 from realm_harness.target import CHAT, Target, accepted, encode, replied
-from realm_harness.wire import Ending
 
 
 @case(

@@ -14,7 +14,7 @@ MANY_WORDS = 3 * SHORT
 
 
 def long_prompt(target: Target) -> tuple[str, str]:
-    """(a question, its text) whose answer at temperature 0 has clearly more tokens than SHORT; Unjudged if none.
+    """(a question, its answer at temperature 0) with clearly more tokens than SHORT; Unjudged if none.
 
     Words are counted, not the server's own tokens: usage may be what is wrong.
     """
@@ -37,8 +37,8 @@ def check_cut(answer: Answer, cap: str, free: str) -> None:
         demand(tokens <= SHORT, f"with {cap} = {SHORT} usage counts {tokens} completion tokens")
     demand(
         answer.finish() == "length",
-        f"with {cap} = {SHORT} the finish reason is {shown(answer.finish())}; the text is {shown(answer.text())},"
-        f" and with {LONG} tokens it goes on: {shown(free)}",
+        f"with {cap} = {SHORT} the finish reason is {shown(answer.finish())};"
+        f" the text is {shown(answer.text())}, and with {LONG} tokens it goes on: {shown(free)}",
     )
 
 
@@ -89,7 +89,7 @@ def test_cut_stream(target: Target) -> None:
     )
     demand(
         stream.finish() == "length",
-        f"the finish reason of a stream cut at {SHORT} tokens is {shown(stream.finish())}; whole: {shown(free)}",
+        f"a stream cut at {SHORT} tokens has finish reason {shown(stream.finish())}; uncut: {shown(free)}",
     )
 
 
@@ -106,8 +106,8 @@ def test_natural_end(target: Target) -> None:
         if answer.count("completion_tokens") < cap - 1:
             demand(
                 answer.finish() == "stop",
-                f"an answer of {answer.count('completion_tokens')} tokens, below the cap of {cap}, has the finish"
-                f" reason {shown(answer.finish())}: {shown(answer.text())}",
+                f"an answer of {answer.count('completion_tokens')} tokens, below the cap of {cap},"
+                f" has finish reason {shown(answer.finish())}: {shown(answer.text())}",
             )
             return
     raise Unjudged(f"no answer ended by itself within {cap} tokens")

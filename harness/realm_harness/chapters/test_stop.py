@@ -36,7 +36,7 @@ def check_text(text: str, expected: str, stop: str, free: str) -> None:
     demand(stop not in text, f"with stop {stop!r} the text contains it: {shown(text)}")
     demand(
         text.rstrip() == expected.rstrip(),
-        f"with stop {stop!r} the text is {shown(text)}; without it, it is {shown(free)}, so {shown(expected)} was due",
+        f"with stop {stop!r} the text is {shown(text)}; due was {shown(expected)}; without: {shown(free)}",
     )
 
 

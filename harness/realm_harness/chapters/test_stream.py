@@ -5,9 +5,9 @@ from __future__ import annotations
 from realm_harness.answers import Chunk, Json, Stream, is_done, shown
 from realm_harness.case import Unjudged, Unsupported, case, demand
 from realm_harness.chapters.test_schema import FINISH_REASONS, is_integer
+from realm_harness.exchange import Ending
 from realm_harness.prompts import HELLO, LONG_ANSWERS, STORY
 from realm_harness.target import Target, clock_ms
-from realm_harness.wire import Ending
 
 LEAST_TOKENS = 12
 """Fewer tokens than this do not show whether they came one by one."""
@@ -153,7 +153,7 @@ def test_one_finish_reason(target: Target) -> None:
     reasons = [delta.finish for delta in stream.deltas() if delta.finish]
     demand(
         len(reasons) == 1,
-        f"the stream has {len(reasons)} finish reasons ({shown(reasons)}); it ended: {stream.exchange.ending}",
+        f"the stream has {len(reasons)} finish reasons {shown(reasons)}; it ended: {stream.exchange.ending}",
     )
 
 

@@ -11,7 +11,7 @@ REPLACEMENT = "\ufffd"
 
 
 def multibyte_streams(target: Target) -> list[tuple[str, Stream]]:
-    """(whole answer, stream) of questions whose whole answer has characters of several bytes; Unjudged if none."""
+    """(whole answer, stream) where the answer has characters of several bytes; Unjudged if there is none."""
     found = []
     for prompt in MULTIBYTE:
         whole = target.ask(prompt, 40, temperature=0).text()
