@@ -88,6 +88,8 @@ stop_strings = st.lists(st.text("abé", min_size=1, max_size=4), max_size=3)
     borders=st.lists(st.integers(0, 30)),
 )
 @example(text="abab", stops=["abb", "ba"], borders=[1, 2, 3])
+@example(text="aab", stops=["aab", "b"], borders=[1])
+@example(text="aab", stops=["b", "aab"], borders=[1])
 def test_stop_strings_end_it_wherever_the_borders_are(
     units: Any, text: str, stops: list[str], borders: list[int]
 ) -> None:

@@ -136,10 +136,13 @@ def test_uniform(units: Any, seed: int, position: int) -> None:
     assert units.call("unit_uniform", seed - (seed >> 63 << 64), position) == uniform(seed, position)
 
 
-rows = st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=700).map(
-    lambda row: np.array(row, np.float32)
+# Whole numbers give equal logits; offsets give rows of one sign.
+numbers = st.one_of(st.floats(-4, 4, width=32), st.integers(-4, 4).map(float))
+rows = st.builds(
+    lambda row, offset: np.array(row, np.float32) + np.float32(offset),
+    st.lists(numbers, min_size=1, max_size=700),
+    st.sampled_from([-6, 0, 0, 6]),
 )
-off_or = st.sampled_from
 sampling_options = st.builds(
     Options,
     temperature=st.one_of(st.just(0.0), st.floats(0.05, 3)),
@@ -195,6 +198,35 @@ def test_a_whole_vocabulary(units: Any, open_sampler: Open, options: Options, sp
         # The token's own stretch of the cumulative distribution holds the draw, but for float32's rounding.
         assert cumulative[token] - probabilities[token] - BORDER <= drawn <= cumulative[token] + BORDER
         assert probabilities[token] > 0
+
+
+def test_filters_keep_the_lowest_ids_of_equals(units: Any, open_sampler: Open) -> None:
+    row = np.zeros(3000, np.float32)
+    row[[50, 2500]] = 1
+    for options, kept in (
+        (Options(top_k=5), {50, 2500, 0, 1, 2}),
+        (Options(top_k=1), {50}),
+        (Options(temperature=0.1, top_p=0.2), {50}),
+    ):
+        open_sampler(row, options, [])
+        assert {units.call("unit_take", position) for position in range(200)} == kept
+
+
+def test_a_penalty_makes_negative_logits_less_likely(units: Any, open_sampler: Open) -> None:
+    row = np.array([-1.0, -1.1, -2.0], np.float32)
+    for known, expected in (([], 0), ([0], 1), ([0, 1], 2), ([0, 1, 2], 0)):
+        open_sampler(row, Options(temperature=0.0, penalty=4.0), known)
+        assert units.call("unit_take", 0) == expected
+
+
+def test_exponentials_are_those_of_float32(units: Any, open_sampler: Open) -> None:
+    row = np.linspace(-87, 0, 20_000, dtype=np.float32)
+    open_sampler(row, Options(), [])
+    total = units.call("unit_exponentials")
+    weights = np.frombuffer(units.read(units.call("unit_weights"), row.nbytes), "<f4")
+    exact = np.exp(row.astype(np.float64))
+    assert np.abs(weights / exact - 1).max() < 2.5e-7
+    assert total == pytest.approx(weights.astype(np.float64).sum(), rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63 + 11])
