@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -24,7 +25,7 @@ def test_rebuilt_byte_for_byte(
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_no_path_is_in_a_guest(guest_build: ModuleType, version: str) -> None:
     wasm = guest_bytes(version)
-    for trace in (str(guest_build.HERE).encode(), b"/home", b"/tmp", b".c\0", b"clang", b"zig"):
+    for trace in (bytes(guest_build.HERE), tempfile.gettempdir().encode(), b".c\0", b"clang", b"zig"):
         assert trace not in wasm
 
 
