@@ -84,10 +84,12 @@ def test_work_stops(target: Target) -> None:
 
 
 def longest(target: Target) -> tuple[str, int]:
-    """The question with the longest answer, and that answer's number of tokens."""
+    """A question with a long answer, and that answer's number of tokens."""
     lengths = {}
     for prompt in LONG_ANSWERS:
-        lengths[prompt] = int(target.ask(prompt, 128, temperature=0).usage.get("completion_tokens", 0))
+        lengths[prompt] = int(target.ask(prompt, 96, temperature=0).usage.get("completion_tokens", 0))
+        if lengths[prompt] >= 64:
+            break
     prompt = max(lengths, key=lambda name: lengths[name])
     if lengths[prompt] < 16:
         raise Unjudged("no answer is long enough to leave in its middle")

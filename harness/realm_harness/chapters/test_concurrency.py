@@ -36,7 +36,7 @@ def test_answers_do_not_mix(target: Target) -> None:
     words = [code_word(number) for number in range(NEIGHBOURS)]
 
     def task(word: str) -> Callable[[], str]:
-        return lambda: target.ask(about_code_word(word), 32, temperature=0).text()
+        return lambda: target.ask(about_code_word(word), 24, temperature=0).text()
 
     check_code_words(words, target.together([task(word) for word in words]))
 
@@ -49,7 +49,7 @@ def test_answers_do_not_mix(target: Target) -> None:
 def test_answers_do_not_remember(target: Target) -> None:
     """Four requests one after the other, each with its own code word: no answer has an earlier one's."""
     words = [code_word(100 + number) for number in range(4)]
-    check_code_words(words, [target.ask(about_code_word(word), 32, temperature=0).text() for word in words])
+    check_code_words(words, [target.ask(about_code_word(word), 24, temperature=0).text() for word in words])
 
 
 @case(
@@ -60,10 +60,10 @@ def test_answers_do_not_remember(target: Target) -> None:
 )
 def test_greedy_answers_ignore_neighbours(target: Target) -> None:
     """At temperature 0 an answer is the same alone and beside others."""
-    alone = {prompt: target.settled(prompt, 24) for prompt in LONG_ANSWERS}
+    alone = {prompt: target.settled(prompt, 16) for prompt in LONG_ANSWERS}
 
     def task(prompt: str) -> Callable[[], str]:
-        return lambda: target.ask(prompt, 24, temperature=0).text()
+        return lambda: target.ask(prompt, 16, temperature=0).text()
 
     together = target.together([task(prompt) for prompt in alone])
     for prompt, text in zip(alone, together, strict=True):
@@ -123,7 +123,7 @@ def overlapped(target: Target, other: Callable[[], int]) -> tuple[int, int]:
     Unjudged when no stream lasts long enough, in itself and beside its time to the first token.
     """
     for prompt in LONG_ANSWERS:
-        with target.open_stream(prompt, 96) as live, ThreadPoolExecutor(1) as pool:
+        with target.open_stream(prompt, 64) as live, ThreadPoolExecutor(1) as pool:
             first = live.first_content()
             answered = pool.submit(other)
             last = [delta for delta in live.read().deltas() if delta.content or delta.reasoning][-1].t_ns

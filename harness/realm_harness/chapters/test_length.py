@@ -19,10 +19,13 @@ def long_prompt(target: Target) -> tuple[str, str]:
     Words are counted, not the server's own tokens: usage may be what is wrong.
     """
     for prompt in LONG_ANSWERS:
-        text = target.ask(prompt, LONG, temperature=0).text()
+        try:
+            text = target.settled(prompt, LONG)
+        except Unjudged:
+            continue
         if len(text.split()) > MANY_WORDS + 2:
             return prompt, text
-    raise Unjudged(f"no answer had clearly more than {MANY_WORDS} words")
+    raise Unjudged(f"no answer was stable and had clearly more than {MANY_WORDS} words")
 
 
 def check_cut(answer: Answer, cap: str, free: str) -> None:

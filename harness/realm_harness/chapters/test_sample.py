@@ -8,7 +8,7 @@ from realm_harness.prompts import STORY
 from realm_harness.target import Target
 
 HOT = 1.5
-TOKENS = 24
+TOKENS = 12
 
 
 def seeded(target: Target, seed: int) -> str:

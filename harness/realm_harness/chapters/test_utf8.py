@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 from realm_harness.answers import Stream, shown
-from realm_harness.case import Unjudged, case, demand
+from realm_harness.case import Broken, Unjudged, case, demand
 from realm_harness.prompts import HELLO, MULTIBYTE
 from realm_harness.target import Target
 
 REPLACEMENT = "\ufffd"
+TOKENS = 32
 
 
-def multibyte_streams(target: Target) -> list[tuple[str, Stream]]:
-    """(whole answer, stream) where the answer has characters of several bytes; Unjudged if there is none."""
-    found = []
+def multibyte_stream(target: Target, above: int = 0x7F) -> tuple[str, Stream]:
+    """(whole answer, stream) where the answer has characters above that code point; Unjudged if none has."""
     for prompt in MULTIBYTE:
-        whole = target.ask(prompt, 40, temperature=0).text()
-        if any(ord(character) > 0x7F for character in whole.replace(REPLACEMENT, "")):
-            found.append((whole, target.stream(prompt, 40, temperature=0)))
-        if len(found) == 2:
-            break
-    if not found:
-        raise Unjudged("no answer had a character of more than one byte")
-    return found
+        whole = target.ask(prompt, TOKENS, temperature=0).text()
+        if any(ord(character) > above for character in whole.replace(REPLACEMENT, "")):
+            return whole, target.stream(prompt, TOKENS, temperature=0)
+    raise Unjudged(f"no answer had a character above U+{above:04X}")
 
 
 @case("CHAT-UTF8-001", clause_id="utf8.bytes", reason="a strict client stops at the first bad byte")
 def test_stream_is_utf8(target: Target) -> None:
     """Every byte of a stream with characters of several bytes is valid UTF-8."""
-    for _, stream in multibyte_streams(target):
-        try:
-            stream.exchange.body.decode("utf-8")
-        except UnicodeDecodeError as error:
-            around = stream.exchange.body[max(0, error.start - 20) : error.end + 20]
-            demand(False, f"byte {error.start} of the stream is not UTF-8: {around!r}")
+    _, stream = multibyte_stream(target)
+    try:
+        stream.exchange.body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        around = stream.exchange.body[max(0, error.start - 20) : error.end + 20]
+        raise Broken(f"byte {error.start} of the stream is not UTF-8: {around!r}") from None
 
 
 @case(
@@ -43,11 +39,12 @@ def test_stream_is_utf8(target: Target) -> None:
 )
 def test_no_replacement_characters(target: Target) -> None:
     """A stream has no replacement character where the whole answer has none."""
-    for whole, stream in multibyte_streams(target):
-        # An answer that is cut inside a character may end with one.
-        text, reference = stream.text().rstrip(REPLACEMENT), whole.rstrip(REPLACEMENT)
-        if REPLACEMENT not in reference:
-            demand(REPLACEMENT not in text, f"the whole answer is {shown(whole)}, the stream {shown(text)}")
+    whole, stream = multibyte_stream(target)
+    # An answer that is cut inside a character may end with one.
+    text, reference = stream.text().rstrip(REPLACEMENT), whole.rstrip(REPLACEMENT)
+    if REPLACEMENT in reference:
+        raise Unjudged(f"the whole answer has a replacement character, too: {shown(whole)}")
+    demand(REPLACEMENT not in text, f"the whole answer is {shown(whole)}, the stream {shown(text)}")
 
 
 @case(
@@ -55,10 +52,9 @@ def test_no_replacement_characters(target: Target) -> None:
 )
 def test_no_half_surrogates(target: Target) -> None:
     """No delta contains half of a surrogate pair."""
-    for _, stream in multibyte_streams(target):
-        for delta in stream.deltas():
-            halves = [character for character in delta.content if 0xD800 <= ord(character) <= 0xDFFF]
-            demand(not halves, f"a delta's content is {delta.content!a}")
+    for delta in multibyte_stream(target, above=0xFFFF)[1].deltas():
+        halves = [character for character in delta.content if 0xD800 <= ord(character) <= 0xDFFF]
+        demand(not halves, f"a delta's content is {delta.content!a}")
 
 
 @case("CHAT-UTF8-004", clause_id="utf8.nul", reason="C strings end at a NUL")
