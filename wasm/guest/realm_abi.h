@@ -141,47 +141,47 @@ REALM_IMPORT(realm_store_draft_model) int32_t realm_store_draft_model(uint32_t g
 REALM_IMPORT(realm_host_load_model_by_name) int32_t realm_host_load_model_by_name(uint32_t name_ptr, uint32_t name_len);
 
 /* Removes a model that this guest stored.
- * Answers 0, or: invalid_handle, permission_denied, cancelled, unsupported, internal. */
+ * Answers 0, or: invalid_handle, permission_denied, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_remove_model) int32_t realm_remove_model(uint32_t model_id);
 
 /* Copies a dequantised tensor out of a model (deprecated).
- * Answers bytes of f32 written, or: out_of_bounds, misaligned, buffer_too_small, invalid_utf8, invalid_handle, not_found, permission_denied, cancelled, unsupported, internal. */
+ * Answers bytes of f32 written, or: out_of_bounds, misaligned, buffer_too_small, invalid_utf8, invalid_handle, not_found, permission_denied, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_get_tensor) int32_t realm_get_tensor(uint32_t model_id, uint32_t name_ptr, uint32_t name_len, uint32_t out_ptr, uint32_t out_max_bytes);
 
 /* Says how many tensors a model has and how many bytes they take.
- * Answers 0, or: out_of_bounds, misaligned, invalid_handle, cancelled, unsupported, internal. */
+ * Answers 0, or: out_of_bounds, misaligned, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_get_model_info) int32_t realm_get_model_info(uint32_t model_id, uint32_t out_count_ptr, uint32_t out_size_ptr);
 
 /* Writes the model's shape as JSON: {"config": {vocab_size, hidden_size, num_layers, num_heads, num_kv_heads, intermediate_size, max_seq_len, rope_theta, rms_norm_eps}, "has_tokenizer": bool}.
- * Answers bytes of JSON written, or: out_of_bounds, buffer_too_small, invalid_handle, cancelled, unsupported, internal. */
+ * Answers bytes of JSON written, or: out_of_bounds, buffer_too_small, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_get_model_metadata) int32_t realm_get_model_metadata(uint32_t model_id, uint32_t out_ptr, uint32_t out_max_bytes);
 
 /* Chooses the LoRA adapter for what this guest computes from now on; an empty id is the base weights.
- * Answers 0, or: out_of_bounds, invalid_utf8, invalid_handle, not_found, permission_denied, cancelled, unsupported, internal. */
+ * Answers 0, or: out_of_bounds, invalid_utf8, invalid_handle, not_found, permission_denied, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_set_lora_adapter) int32_t realm_set_lora_adapter(uint32_t model_id, uint32_t id_ptr, uint32_t id_len);
 
 /* Writes the embeddings of tokens: f32[n_ids, hidden_size].
- * Answers 4 * n_ids * hidden_size, or: invalid_argument, out_of_bounds, misaligned, invalid_handle, cancelled, unsupported, internal. */
+ * Answers 4 * n_ids * hidden_size, or: invalid_argument, out_of_bounds, misaligned, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_embed_tokens) int32_t realm_embed_tokens(uint32_t model_id, uint32_t ids_ptr, uint32_t n_ids, uint32_t out_ptr);
 
 /* Takes hidden states f32[n, hidden_size] at positions position .. position + n - 1 through one layer and its KV cache.
- * Answers 4 * n_f32, or: invalid_argument, out_of_bounds, misaligned, invalid_handle, out_of_memory, context_full, cancelled, unsupported, internal. */
+ * Answers 4 * n_f32, or: invalid_argument, out_of_bounds, misaligned, invalid_handle, out_of_memory, context_full, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_forward_layer) int32_t realm_forward_layer(uint32_t model_id, uint32_t layer, uint32_t hidden_ptr, uint32_t n_f32, uint32_t position, uint32_t out_ptr);
 
 /* Turns the hidden state of one position, after the last layer, into logits f32[vocab_size].
- * Answers 4 * vocab_size, or: invalid_argument, out_of_bounds, misaligned, invalid_handle, cancelled, unsupported, internal. */
+ * Answers 4 * vocab_size, or: invalid_argument, out_of_bounds, misaligned, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_compute_logits) int32_t realm_compute_logits(uint32_t model_id, uint32_t hidden_ptr, uint32_t n_f32, uint32_t out_ptr);
 
 /* Tokenises a text, the model's beginning-of-sequence token first if it has one.
- * Answers tokens written, or: out_of_bounds, misaligned, buffer_too_small, invalid_utf8, invalid_handle, cancelled, unsupported, internal. */
+ * Answers tokens written, or: out_of_bounds, misaligned, buffer_too_small, invalid_utf8, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_encode_tokens) int32_t realm_encode_tokens(uint32_t model_id, uint32_t text_ptr, uint32_t text_len, uint32_t out_ptr, uint32_t out_max_bytes);
 
 /* Writes the raw bytes of tokens, nothing trimmed; they may begin or end inside a character.
- * Answers bytes written, or: invalid_argument, out_of_bounds, misaligned, buffer_too_small, invalid_handle, cancelled, unsupported, internal. */
+ * Answers bytes written, or: invalid_argument, out_of_bounds, misaligned, buffer_too_small, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_decode_tokens) int32_t realm_decode_tokens(uint32_t model_id, uint32_t ids_ptr, uint32_t n_ids, uint32_t out_ptr, uint32_t out_max_bytes);
 
 /* Hands on the text of one generated token, once for each but stop tokens; empty while text is held back. After a stop token one more call may carry what was held back.
- * Answers 0 to go on, 1 to stop, or: out_of_bounds, invalid_utf8, cancelled, unsupported, limit_exceeded, internal. */
+ * Answers 0 to go on, 1 to stop, or: invalid_argument, out_of_bounds, invalid_utf8, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_stream_token) int32_t realm_stream_token(uint32_t text_ptr, uint32_t text_len);
 
 /* Runs the whole loop in the host and writes the text and a NUL.
@@ -191,21 +191,21 @@ REALM_IMPORT(realm_host_generate) int32_t realm_host_generate(uint32_t model_id,
 /* ABI v2 */
 
 /* Says which version of the contract the host speaks.
- * Answers 2, or: cancelled, unsupported, internal. */
+ * Answers 2, or: cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_abi_version) int32_t realm_abi_version(void);
 
 /* Writes the model's ModelInfo.
- * Answers bytes written, or: out_of_bounds, misaligned, buffer_too_small, invalid_handle, cancelled, unsupported, internal. */
+ * Answers bytes written, or: out_of_bounds, misaligned, buffer_too_small, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_model_info) int32_t realm_model_info(uint32_t model, uint32_t out_ptr, uint32_t cap_bytes);
 
 /* Tokenises a text. Capacity 0 asks for the count alone.
- * Answers tokens, or: invalid_argument, out_of_bounds, misaligned, buffer_too_small, invalid_utf8, invalid_handle, cancelled, unsupported, internal. */
+ * Answers tokens, or: invalid_argument, out_of_bounds, misaligned, buffer_too_small, invalid_utf8, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_encode) int32_t realm_encode(uint32_t model, uint32_t text_ptr, uint32_t text_len, uint32_t flags, uint32_t out_ptr, uint32_t cap);
 #define REALM_ENCODE_ADD_BOS 1u
 #define REALM_ENCODE_PARSE_SPECIAL 2u
 
 /* Writes the raw bytes of tokens, nothing trimmed; they may begin or end inside a character. Capacity 0 asks for the length alone.
- * Answers bytes, or: invalid_argument, out_of_bounds, misaligned, buffer_too_small, invalid_handle, cancelled, unsupported, internal. */
+ * Answers bytes, or: invalid_argument, out_of_bounds, misaligned, buffer_too_small, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_decode) int32_t realm_decode(uint32_t model, uint32_t ids_ptr, uint32_t n_ids, uint32_t flags, uint32_t out_ptr, uint32_t cap);
 #define REALM_DECODE_SKIP_SPECIAL 1u
 
@@ -218,19 +218,19 @@ REALM_IMPORT(realm_session_open) int32_t realm_session_open(uint32_t model);
 REALM_IMPORT(realm_session_fork) int32_t realm_session_fork(uint32_t session);
 
 /* Forgets the positions from `length` on; a length beyond the session's is an invalid_argument.
- * Answers 0, or: invalid_argument, invalid_handle, cancelled, unsupported, internal. */
+ * Answers 0, or: invalid_argument, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_session_truncate) int32_t realm_session_truncate(uint32_t session, uint32_t length);
 
 /* Frees a session; its handle is invalid from then on.
- * Answers 0, or: invalid_handle, cancelled, unsupported, internal. */
+ * Answers 0, or: invalid_handle, unsupported, internal. */
 REALM_IMPORT(realm_session_free) int32_t realm_session_free(uint32_t session);
 
 /* Appends tokens to a session and writes the logits f32[rows, vocab_size] of the last `rows` of them. Ids outside the vocabulary are an invalid_argument; on failure the session is as before.
- * Answers rows, or: invalid_argument, out_of_bounds, misaligned, buffer_too_small, invalid_handle, out_of_memory, context_full, cancelled, unsupported, internal. */
+ * Answers rows, or: invalid_argument, out_of_bounds, misaligned, buffer_too_small, invalid_handle, out_of_memory, context_full, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_forward) int32_t realm_forward(uint32_t session, uint32_t ids_ptr, uint32_t n_ids, uint32_t logits_ptr, uint32_t rows, uint32_t cap);
 
 /* Proposes tokens that may follow; a host without a draft model answers `unsupported`.
- * Answers tokens drafted, maybe 0, or: invalid_argument, out_of_bounds, misaligned, invalid_handle, cancelled, unsupported, internal. */
+ * Answers tokens drafted, maybe 0, or: invalid_argument, out_of_bounds, misaligned, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_draft) int32_t realm_draft(uint32_t session, uint32_t ids_ptr, uint32_t n_ids, uint32_t out_ptr, uint32_t cap);
 
 /* Hands on one sampled token, exactly once for each. The text is whole characters, empty while it is held back; a token with the bit stop_token adds no text of its own. The logprob is that of the raw logits, NaN unless the request wants it.

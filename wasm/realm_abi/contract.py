@@ -1,7 +1,7 @@
 """The contract as frozen data: what `contract.toml` says, checked once when it is loaded.
 
 The file's head explains its vocabulary. Everything that has to know the ABI (the guard, the sandbox, the
-generated C header and error enum, the mocks) asks here and holds no copy.
+generated C header, error enum and reference page, the mocks) asks here and holds no copy.
 """
 
 from __future__ import annotations
@@ -9,142 +9,42 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
+from realm_abi._contract_data import Code, Contract, Function, Kind, Param, Rule, Term, product
 from realm_abi.structs import FORMATS, Array, Field, Struct, element_size
 
-Term = str | int
-Kind = Literal["u32", "f32", "flags", "handle", "text", "in", "out", "struct"]
+__all__ = [
+    "Code",
+    "Contract",
+    "ContractError",
+    "Function",
+    "Kind",
+    "Param",
+    "Rule",
+    "Term",
+    "load_contract",
+    "parse_contract",
+    "product",
+]
 
 KINDS = frozenset(("u32", "f32", "flags", "handle", "text", "in", "out", "struct"))
 RESULTS = frozenset(("zero", "count", "bytes", "handle", "stop", "pointer", "finish", "any"))
 TERMS = frozenset(("count", "exactly", "multiple_of", "at_most", "at_least"))
+HANDLES = frozenset(("model", "session"))
+DIMENSIONS = frozenset(("hidden_size", "vocab_size"))
+NOT_AT_CLEANUP = frozenset(("cancelled", "limit_exceeded"))
+FUNCTION_KEYS = frozenset(
+    (
+        *("name", "version", "doc", "params", "signature", "result", "errors"),
+        *("owns", "unchanged", "blocks", "cleanup", "required"),
+    )
+)
 
 
 class ContractError(ValueError):
     """The contract file contradicts itself; the message says where."""
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A named number with its meaning: an error or a finish reason."""
-
-    name: str
-    code: int
-    doc: str
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """One value that a function takes, and the raw wasm parameters that carry it."""
-
-    name: str
-    kind: Kind
-    raw: tuple[str, ...]
-    element: str = "u8"
-    unit: Literal["elements", "bytes"] = "elements"
-    align: int = 0
-    count: tuple[Term, ...] = ()
-    exactly: tuple[Term, ...] = ()
-    multiple_of: tuple[Term, ...] = ()
-    at_most: tuple[Term, ...] = ()
-    at_least: tuple[Term, ...] = ()
-    of: str = ""
-    zero: bool = False
-    bits: tuple[str, ...] = ()
-    struct: str = ""
-    nullable: bool = False
-
-    @property
-    def is_window(self) -> bool:
-        """Whether the value is a piece of guest memory."""
-        return self.kind in ("text", "in", "out")
-
-    @property
-    def alignment(self) -> int:
-        """What the window's pointer is a multiple of, in bytes."""
-        return self.align or element_size(self.element)
-
-    def terms(self) -> tuple[Term, ...]:
-        """All that this parameter's size and relations are computed from."""
-        return (*self.count, *self.exactly, *self.multiple_of, *self.at_most, *self.at_least)
-
-    def errors(self) -> set[str]:
-        """Names of the errors that the guard can answer for this parameter."""
-        found = set[str]()
-        if self.is_window or self.kind == "struct":
-            found.add("out_of_bounds")
-        if self.kind == "struct" or (self.is_window and self.alignment > 1):
-            found.add("misaligned")
-        if self.kind == "text":
-            found.add("invalid_utf8")
-        if self.kind == "handle":
-            found.add("invalid_handle")
-        if self.at_least:
-            found.add("buffer_too_small")
-        if self.kind == "flags" or self.exactly or self.multiple_of or self.at_most:
-            found.add("invalid_argument")
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """An import (the host's) or an export (the guest's)."""
-
-    name: str
-    version: int
-    doc: str
-    params: tuple[Param, ...]
-    result: str
-    result_doc: str
-    errors: tuple[str, ...]
-    signature: tuple[str, ...]
-    required: bool = True
-    cleanup: bool = False
-
-    @property
-    def wasm_params(self) -> tuple[str, ...]:
-        """The wasm types of the raw parameters, `i32` or `f32`."""
-        floats = {name for param in self.params if param.kind == "f32" for name in param.raw}
-        return tuple("f32" if name in floats else "i32" for name in self.signature)
-
-    @property
-    def dimensions(self) -> frozenset[str]:
-        """Names of the model's dimensions that the guard has to know to check a call."""
-        known = {param.name for param in self.params}
-        names = {term for param in self.params for term in param.terms() if isinstance(term, str)}
-        return frozenset(names - known)
-
-    def param(self, name: str) -> Param:
-        """The parameter of that name; KeyError if there is none."""
-        for param in self.params:
-            if param.name == name:
-                return param
-        raise KeyError(f"{self.name} has no parameter {name}")
-
-
-@dataclass(frozen=True, slots=True)
-class Contract:
-    """Everything that guest and host agree on, for all versions."""
-
-    import_module: str
-    page_bytes: int
-    errors: tuple[Code, ...]
-    finish_reasons: tuple[Code, ...]
-    structs: Mapping[str, Struct]
-    imports: Mapping[str, Function]
-    exports: Mapping[int, Mapping[str, Function]]
-
-    @property
-    def versions(self) -> tuple[int, ...]:
-        """The versions of the ABI, oldest first."""
-        return tuple(sorted(self.exports))
-
-    def imports_of(self, version: int) -> tuple[Function, ...]:
-        """The imports of one version, in the order of the file."""
-        return tuple(function for function in self.imports.values() if function.version == version)
 
 
 @functools.cache
@@ -159,8 +59,9 @@ def parse_contract(text: str) -> Contract:
         data = tomllib.loads(text)
         structs = {name: _struct(name, entry) for name, entry in data["structs"].items()}
         errors = _codes(data["errors"])
-        imports = [_function(entry, structs, errors, is_import=True) for entry in data["imports"]]
-        exports = [_function(entry, structs, errors, is_import=False) for entry in data["exports"]]
+        any_import = data["any_import"]
+        imports = [_function(entry, structs, errors, any_import) for entry in data["imports"]]
+        exports = [_function(entry, structs, errors, None) for entry in data["exports"]]
         by_version: dict[int, dict[str, Function]] = {}
         for function in exports:
             _add(by_version.setdefault(function.version, {}), function)
@@ -170,6 +71,8 @@ def parse_contract(text: str) -> Contract:
         return Contract(
             import_module=data["contract"]["import_module"],
             page_bytes=data["contract"]["page_bytes"],
+            rules=tuple(Rule(entry["name"], _sentence("a rule", entry["doc"])) for entry in data["rules"]),
+            any_import=any_import,
             errors=errors,
             finish_reasons=_codes(data["finish_reasons"]),
             structs=structs,
@@ -218,9 +121,15 @@ def _struct(name: str, entry: Mapping[str, Any]) -> Struct:
 
 
 def _function(
-    entry: Mapping[str, Any], structs: Mapping[str, Struct], codes: tuple[Code, ...], *, is_import: bool
+    entry: Mapping[str, Any],
+    structs: Mapping[str, Struct],
+    codes: tuple[Code, ...],
+    any_import: Mapping[str, str] | None,
 ) -> Function:
+    """An import, or with `any_import` None an export."""
     name = entry["name"]
+    if unknown := entry.keys() - FUNCTION_KEYS:
+        raise ContractError(f"{name} has the unknown key {', '.join(sorted(unknown))}")
     params = tuple(_param(name, param, structs) for param in entry["params"])
     carried = [raw for param in params for raw in param.raw]
     signature = tuple(entry.get("signature", carried))
@@ -228,24 +137,69 @@ def _function(
         raise ContractError(f"{name}: the signature and the parameters name different things")
     if entry["result"]["kind"] not in RESULTS:
         raise ContractError(f"{name}: unknown result {entry['result']['kind']}")
-    answers = set(entry.get("errors", ())).union(*(param.errors() for param in params))
-    if is_import:
-        answers |= {"cancelled", "unsupported", "internal"}
+    _check_terms(name, params)
+    if any_import and entry.get("cleanup"):
+        any_import = {code: sentence for code, sentence in any_import.items() if code not in NOT_AT_CLEANUP}
+    conditions = _conditions(name, params, entry.get("errors", {}), any_import)
     known = [code.name for code in codes]
-    if not answers <= set(known):
-        raise ContractError(f"{name}: unknown error {', '.join(sorted(answers - set(known)))}")
+    if not conditions.keys() <= set(known):
+        raise ContractError(f"{name}: unknown error {', '.join(sorted(conditions.keys() - set(known)))}")
+    answers = tuple(code for code in known if code in conditions)
     return Function(
         name=name,
         version=entry["version"],
-        doc=entry["doc"],
+        doc=_sentence(name, entry["doc"]),
         params=params,
         result=entry["result"]["kind"],
         result_doc=entry["result"]["doc"],
-        errors=tuple(code for code in known if code in answers),
+        errors=answers,
         signature=signature,
         required=entry.get("required", True),
         cleanup=entry.get("cleanup", False),
+        blocks=entry.get("blocks", False),
+        conditions=tuple(conditions[code] for code in answers),
+        owns=entry.get("owns", ""),
+        unchanged=entry.get("unchanged", ""),
     )
+
+
+def _conditions(
+    name: str, params: tuple[Param, ...], own: Mapping[str, str], any_import: Mapping[str, str] | None
+) -> dict[str, str]:
+    """When each code is answered: what the guard checks, then what the host or guest says of itself."""
+    if not isinstance(own, Mapping):
+        raise ContractError(f"{name}: errors is a table of codes, each with the sentence that says when")
+    found: dict[str, list[str]] = {}
+    if any_import is not None:
+        for param in params:
+            for code, sentence in param.refusals().items():
+                found.setdefault(code, []).append(sentence)
+    for code, sentence in own.items():
+        found.setdefault(code, []).append(_sentence(f"{name}: {code}", sentence))
+    for code, sentence in (any_import or {}).items():
+        if code not in own:
+            found.setdefault(code, []).append(_sentence(f"any_import: {code}", sentence))
+    return {code: " ".join(sentences) for code, sentences in found.items()}
+
+
+def _sentence(place: str, text: str) -> str:
+    if not text.endswith("."):
+        raise ContractError(f"{place} is no sentence: {text!r}")
+    return text
+
+
+def _check_terms(name: str, params: tuple[Param, ...]) -> None:
+    """Sizes follow from parameters, or from the dimensions of a model that a handle before them names."""
+    names = {param.name for param in params}
+    for index, param in enumerate(params):
+        words = {term for term in param.terms() if isinstance(term, str)}
+        if unknown := words - names - DIMENSIONS:
+            raise ContractError(f"{name}.{param.name} depends on the unknown {', '.join(sorted(unknown))}")
+        if words & DIMENSIONS and not any(before.kind == "handle" for before in params[:index]):
+            raise ContractError(f"{name}.{param.name} depends on a model that no handle before it names")
+        later = names - {before.name for before in params[:index]}
+        if param.count and later & words:
+            raise ContractError(f"{name}.{param.name} has its size from a parameter that comes later")
 
 
 def _param(function: str, entry: Mapping[str, Any], structs: Mapping[str, Struct]) -> Param:
@@ -265,6 +219,10 @@ def _param(function: str, entry: Mapping[str, Any], structs: Mapping[str, Struct
         raise ContractError(f"{place} has the unknown element {param.element}")
     if param.kind == "struct" and param.struct not in structs:
         raise ContractError(f"{place} is of the unknown struct {param.struct}")
+    if param.kind == "handle" and param.of not in HANDLES:
+        raise ContractError(f"{place} is a handle of the unknown {param.of or 'nothing'}")
+    if (param.kind == "flags") != bool(param.bits):
+        raise ContractError(f"{place}: flags have bits, and nothing else does")
     expected = (1 if param.count else 2) if param.is_window else 1
     if len(param.raw) != expected:
         raise ContractError(f"{place} is carried by {len(param.raw)} raw parameters instead of {expected}")
