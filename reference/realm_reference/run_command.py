@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from realm_reference.command_options import CannotStart, check_gpu, model_options
+from realm_reference.command_options import CannotStart, check_gpu, limit_threads, model_options
 
 
 @click.command(context_settings={"auto_envvar_prefix": "REALM_RUN"})
@@ -38,6 +38,7 @@ from realm_reference.command_options import CannotStart, check_gpu, model_option
 def run(**options: Any) -> None:
     """Generate once and print the text as it comes."""
     check_gpu(options["gpu"])
+    limit_threads(options["threads"])
     from realm_reference import assembly
 
     try:

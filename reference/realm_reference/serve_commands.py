@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from realm_reference.command_options import CannotStart, check_gpu, model_options
+from realm_reference.command_options import CannotStart, check_gpu, limit_threads, model_options
 from realm_reference.serve_config import load_config
 
 # The server's modules are imported inside the commands: `realm --help` should not wait for wasmtime.
@@ -86,6 +86,7 @@ def serve(**options: Any) -> None:
     if options["auth"] != (options["api_keys"] is not None):
         raise click.UsageError("--auth and --api-keys FILE need each other")
     check_gpu(options["gpu"])
+    limit_threads(options["threads"])
     from realm_reference.server import logs
 
     logs.configure(options["log_format"])

@@ -202,3 +202,25 @@ def test_an_unknown_flag() -> None:
 
 def test_no_variable_of_this_shell_leaks_into_the_tests() -> None:
     assert not [name for name in os.environ if name.startswith("REALM_SERVE_")]
+
+
+def test_the_flag_for_threads_is_set_before_the_matrix_library_is_loaded() -> None:
+    """OpenBLAS starts its threads when NumPy is imported, so command modules may not import it."""
+    script = (
+        "import sys, realm_reference.commands\n"
+        "assert 'numpy' not in sys.modules\n"
+        "from realm_reference.command_options import limit_threads\n"
+        "limit_threads({count})\n"
+        "import numpy, os\n"
+        "numpy.ones((600, 600)) @ numpy.ones((600, 600))\n"
+        "print(len(os.listdir('/proc/self/task')))\n"
+    )
+    counts = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", script.format(count=n)], capture_output=True, check=True
+            ).stdout
+        )
+        for n in (1, 2)
+    ]
+    assert counts == [1, min(2, len(os.sched_getaffinity(0)))]
