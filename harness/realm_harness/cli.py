@@ -7,6 +7,7 @@ is quick, and an install without locust or wasmtime still lists what these would
 from __future__ import annotations
 
 import sys
+import traceback
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
@@ -126,4 +127,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
+    except Exception:
+        # Python would exit with 1, which here means that the server under test is at fault.
+        traceback.print_exc()
+        click.echo("This is a defect of realm-harness, not of what it tests; please report it.", err=True)
+        sys.exit(USAGE_OR_ENVIRONMENT)
     sys.exit(result if isinstance(result, int) else 0)

@@ -43,30 +43,26 @@ class Part(Generic[Results]):
 
 def fetch_model(options: Options, progress: Progress) -> None:
     """Bring the reference's model into the cache."""
-    _run(
-        "fetching the model",
-        ["models", "fetch", options.served_model],
-        FETCH_SECONDS,
-        (0,),
-        options,
-        progress,
-    )
+    command = ["models", "fetch", options.served_model]
+    code, last = _run("fetching the model", command, FETCH_SECONDS, options, progress)
+    if code != 0:
+        raise PartFailed(f"the model cannot be fetched: {last.removeprefix('Error: ')}")
 
 
 def conformance(options: Options, url: str, work: Path, progress: Progress) -> Part[Conformance]:
     """Run the conformance cases against `url`."""
     file = work / "conformance.json"
     command = ["conform", url, "--json", str(file), "--level", options.level, *_model(options)]
-    _run("the conformance run", command, CONFORM_SECONDS, (0, 1), options, progress)
-    return _read(file, CONFORMANCE_SCHEMA, conformance_of, options)
+    ended = _run("the conformance run", command, CONFORM_SECONDS, options, progress)
+    return _results("the conformance run", ended, file, CONFORMANCE_SCHEMA, conformance_of, options)
 
 
 def load(options: Options, url: str, work: Path, progress: Progress) -> Part[Load]:
     """Run the load test against `url`."""
     command = ["load", url, "--users", str(options.users), "--duration", f"{options.duration_s}s"]
     command += ["--max-tokens", str(LOAD_MAX_TOKENS), "--out", str(work / "load"), *_model(options)]
-    _run("the load test", command, options.duration_s + LOAD_EXTRA_SECONDS, (0, 1), options, progress)
-    return _read(work / "load" / "load.json", LOAD_SCHEMA, load_of, options)
+    ended = _run("the load test", command, options.duration_s + LOAD_EXTRA_SECONDS, options, progress)
+    return _results("the load test", ended, work / "load" / "load.json", LOAD_SCHEMA, load_of, options)
 
 
 def _model(options: Options) -> list[str]:
@@ -74,30 +70,32 @@ def _model(options: Options) -> list[str]:
 
 
 def _run(
-    what: str,
-    arguments: list[str],
-    seconds: float,
-    expected: tuple[int, ...],
-    options: Options,
-    progress: Progress,
-) -> None:
-    """Run a `realm` command to its end, showing its output; PartFailed unless the exit code is expected."""
+    what: str, arguments: list[str], seconds: float, options: Options, progress: Progress
+) -> tuple[int, str]:
+    """Run a `realm` command to its end, showing its output: its exit code and its last line."""
     with Child(realm_command(*arguments), options.environment(), progress.line) as child:
         try:
             code = child.wait(seconds, progress.heartbeat)
         except StillRunning as error:
             raise PartFailed(f"{what} was {error}") from None
-    if code not in expected:
-        last = next((line for line in reversed(child.tail) if line.strip()), "it said nothing")
-        said = one_line(redact(last, options.api_key), 300)
-        raise PartFailed(f"{what} ended with exit code {code}: {said}")
+    last = next((line for line in reversed(child.tail) if line.strip()), "it said nothing")
+    return code, one_line(redact(last, options.api_key), 300)
 
 
-def _read(
-    file: Path, schema: str, parse: Callable[[dict[str, Any]], Results], options: Options
+def _results(
+    what: str,
+    ended: tuple[int, str],
+    file: Path,
+    schema: str,
+    parse: Callable[[dict[str, Any]], Results],
+    options: Options,
 ) -> Part[Results]:
+    """The results of a command that ended well (0) or with a verdict against the target (1)."""
+    code, last = ended
+    if code not in (0, 1) or not file.exists():
+        raise PartFailed(f"{what} gave no results (exit code {code}): {last}")
     try:
         raw = read_json(file, schema, options.api_key)
         return Part(parse(raw), raw)
     except BrokenResults as error:
-        raise PartFailed(f"the results are unusable: {error}") from None
+        raise PartFailed(f"the results of {what} are unusable: {error}") from None

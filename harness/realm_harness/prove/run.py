@@ -137,7 +137,8 @@ class _Job:
         return bool(death)
 
     def _seen_model(self) -> str:
-        return self.conformance.target.get("model", "") if self.conformance else ""
+        seen = (part.get("target") or {} for part in self.raw.values())
+        return next((str(target["model"]) for target in seen if target.get("model")), "")
 
     def _clear_out(self) -> None:
         """Make the folder, and take an earlier run's files away, so that none passes for this run's."""

