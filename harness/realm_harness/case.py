@@ -6,12 +6,9 @@ import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import Any
 
 from realm_harness.clauses import Clause, clause
-
-if TYPE_CHECKING:
-    from realm_harness.target import Target
 
 CHAPTERS = (
     "http", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length", "usage",
@@ -34,7 +31,19 @@ class Unjudged(Exception):
     """The case could not be judged, or only informs; the message says why or what."""
 
 
-Check = Callable[["Target"], None]
+Check = Callable[[Any], None]
+"""Takes what is under test (a `Target`, a guest, ...) and raises one of the above."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Chapters that are judged together: the modules `test_CHAPTER` of a package, in order."""
+
+    package: str
+    chapters: tuple[str, ...]
+
+
+CHAT = Suite("realm_harness.chapters", CHAPTERS)
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,8 @@ class Case:
         reason: why anybody should care, in one line.
         confirm: the verdict rests on the target being deterministic: a breach must be seen twice.
         check: the function.
+        versions: the versions of the ABI in which it can be asked; empty when it is not about the ABI.
+        imports: imports of the ABI that it is about; who does without them is not asked.
     """
 
     id: str
@@ -58,6 +69,8 @@ class Case:
     reason: str
     confirm: bool
     check: Check
+    versions: tuple[int, ...] = ()
+    imports: tuple[str, ...] = ()
 
     @property
     def level(self) -> str:
@@ -65,13 +78,21 @@ class Case:
         return self.clause.level
 
 
-def case(case_id: str, *, clause_id: str, reason: str, confirm: bool = False) -> Callable[[Check], Check]:
+def case(
+    case_id: str,
+    *,
+    clause_id: str,
+    reason: str,
+    confirm: bool = False,
+    versions: tuple[int, ...] = (),
+    imports: tuple[str, ...] = (),
+) -> Callable[[Check], Check]:
     """Mark a function of a chapter as a case. The first line of its docstring is the requirement."""
 
     def mark(check: Check) -> Check:
         title = (check.__doc__ or "").strip().partition("\n")[0]
         chapter = check.__module__.rpartition(".test_")[2]
-        made = Case(case_id, title, chapter, clause(clause_id), reason, confirm, check)
+        made = Case(case_id, title, chapter, clause(clause_id), reason, confirm, check, versions, imports)
         setattr(check, ATTRIBUTE, made)
         return check
 
@@ -90,11 +111,11 @@ def case_of(function: object) -> Case | None:
     return found if isinstance(found, Case) else None
 
 
-def load_cases(globs: Iterable[str] = ()) -> list[Case]:
-    """All cases in the order in which they run, or those whose id matches one of `globs`."""
+def load_cases(globs: Iterable[str] = (), suite: Suite = CHAT) -> list[Case]:
+    """All cases of a suite in the order in which they run, or those whose id matches one of `globs`."""
     cases: list[Case] = []
-    for chapter in CHAPTERS:
-        module = importlib.import_module(f"realm_harness.chapters.test_{chapter}")
+    for chapter in suite.chapters:
+        module = importlib.import_module(f"{suite.package}.test_{chapter}")
         cases.extend(found for value in vars(module).values() if (found := case_of(value)) is not None)
     wanted = list(globs)
     if not wanted:

@@ -1,8 +1,9 @@
 """The clause register: which rules a chat server is held to, from where, and how hard.
 
 The official schema lists neither errors nor framing, so the rules are written down in `clauses.toml`. A
-rule is MUST only where openapi.json or the official client's code depends on it, SHOULD where at least
-three servers agree, INFO otherwise.
+rule of `clauses.toml` is MUST only where openapi.json or the official client's code depends on it, SHOULD
+where at least three servers agree, INFO otherwise. A rule of a suite about the ABI is MUST where the
+contract says it, SHOULD where a guest may do otherwise and its users would be sorry.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from functools import cache
 from importlib.resources import files
 
 LEVELS = ("MUST", "SHOULD", "INFO")
+REGISTERS = ("clauses.toml", "guestsuite/clauses.toml")
+"""The files of the register, one a suite; ids are unique in all of them."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,10 @@ class Clause:
 
 @cache
 def register() -> Mapping[str, Clause]:
-    """All clauses by id; ValueError when the file contradicts itself."""
-    text = files("realm_harness").joinpath("clauses.toml").read_text("utf-8")
+    """All clauses by id; ValueError when the files contradict themselves."""
+    texts = [files("realm_harness").joinpath(name).read_text("utf-8") for name in REGISTERS]
     clauses: dict[str, Clause] = {}
-    for entry in tomllib.loads(text)["clause"]:
+    for entry in [entry for text in texts for entry in tomllib.loads(text)["clause"]]:
         made = Clause(**entry)
         if made.level not in LEVELS:
             raise ValueError(f"clause {made.id} has level {made.level}; known are {', '.join(LEVELS)}")

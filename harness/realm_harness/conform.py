@@ -1,4 +1,4 @@
-"""Running cases against a target: the verdict on one case, and the whole run."""
+"""Running cases against whatever is under test: the verdict on one case, and the whole run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import Protocol
 
 from realm_harness.case import Broken, Case, Unjudged, Unsupported
-from realm_harness.exchange import curl
-from realm_harness.results import CaseResult, RunResult, TargetFacts
-from realm_harness.target import Target
+from realm_harness.results import CaseResult, Evidence, Facts, RunResult
 
 INTERNAL = "the harness itself failed"
 """How the message of a case begins that could not cope with what it saw."""
@@ -18,7 +17,21 @@ INTERNAL = "the harness itself failed"
 Progress = Callable[[CaseResult], None]
 
 
-def judge(case: Case, target: Target) -> CaseResult:
+class Subject(Protocol):
+    """What cases are asked of: a server (`Target`), a guest, a host."""
+
+    def begin_case(self) -> None:
+        """A case starts: its evidence is its own."""
+
+    def evidence(self, case: Case) -> Evidence:
+        """What happened since `begin_case`."""
+
+    @property
+    def facts(self) -> Facts:
+        """What it is."""
+
+
+def judge(case: Case, target: Subject) -> CaseResult:
     """Run one case and say what came of it.
 
     A breach that rests on the target being deterministic has to be seen twice, from the beginning: a server
@@ -32,19 +45,19 @@ def judge(case: Case, target: Target) -> CaseResult:
             verdict, message = "informational", f"seen once, not a second time: {message}"
         else:
             verdict, message = again, message_again
-    last = target.last
+    evidence = target.evidence(case)
     return CaseResult(
         case=case,
         verdict=verdict,
         message=message,
-        ending=str(last.ending) if last else "",
-        repro=curl(target.address, last.request) if last else "",
-        wire=target.log.entries(),
+        ending=evidence.ending,
+        repro=evidence.repro,
+        wire=evidence.wire,
         seconds=time.perf_counter() - begun,
     )
 
 
-def _attempt(case: Case, target: Target) -> tuple[str, str | None]:
+def _attempt(case: Case, target: Subject) -> tuple[str, str | None]:
     target.begin_case()
     try:
         case.check(target)
@@ -63,7 +76,7 @@ def _attempt(case: Case, target: Target) -> tuple[str, str | None]:
     return "ok", None
 
 
-def run_cases(cases: Iterable[Case], target: Target, progress: Progress = lambda result: None) -> RunResult:
+def run_cases(cases: Iterable[Case], target: Subject, progress: Progress = lambda result: None) -> RunResult:
     """Run the cases in order; `progress` is called after each."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
     begun = time.perf_counter()
@@ -72,5 +85,4 @@ def run_cases(cases: Iterable[Case], target: Target, progress: Progress = lambda
         result = judge(case, target)
         progress(result)
         results.append(result)
-    facts = TargetFacts(target.address.url, target.model, target.server_header)
-    return RunResult(facts, started, time.perf_counter() - begun, results)
+    return RunResult(target.facts, started, time.perf_counter() - begun, results)

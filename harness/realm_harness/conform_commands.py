@@ -34,7 +34,14 @@ class EnvironmentProblem(click.ClickException):
 
 
 @click.command()
-@click.argument("url")
+@click.argument("url", required=False)
+@click.option(
+    "--guest",
+    "guest_file",
+    metavar="MODULE.wasm",
+    type=click.Path(path_type=Path),
+    help="Test a guest module instead of a server, on a host without a model.",
+)
 @click.option("--api-key", envvar="REALM_API_KEY", help="API key of the server (or REALM_API_KEY).")
 @click.option("--model", help="Model to ask for; the first in /v1/models when not given.")
 @click.option(
@@ -59,7 +66,8 @@ class EnvironmentProblem(click.ClickException):
     help="Seconds of silence after which the server counts as hanging.",
 )
 def conform(
-    url: str,
+    url: str | None,
+    guest_file: Path | None,
     api_key: str | None,
     model: str | None,
     level: str,
@@ -68,19 +76,16 @@ def conform(
     junit_file: Path | None,
     timeout: float | None,
 ) -> None:
-    """Hold the OpenAI-compatible server at URL to the chat contract.
+    """Hold the OpenAI-compatible server at URL to the chat contract, or a guest to the contract of the ABI.
 
     Exit code 0: it keeps it. 1: it broke a clause. 2: it could not be tested.
     """
-    cases = load_cases(globs)
-    if not cases:
-        raise EnvironmentProblem(f"no case matches {', '.join(globs)}; ids look like CHAT-STREAM-007")
-    try:
-        target = discover(url, api_key=api_key, model=model, timeout=timeout)
-    except (TargetUnavailable, ValueError) as error:
-        raise EnvironmentProblem(str(error)) from None
-    click.echo(f"{len(cases)} cases against {target.address.url}, model {target.model}")
-    run = run_cases(cases, target, progress=show_progress)
+    if (url is None) == (guest_file is None):
+        raise EnvironmentProblem("name what to test: the URL of a server, or --guest MODULE.wasm")
+    if guest_file is not None:
+        run = run_on_guest(guest_file, globs)
+    else:
+        run = run_on_server(str(url), api_key, model, timeout, globs)
     show_breaches(run, level)
     if json_file is not None:
         run.write(json_file)
@@ -91,10 +96,49 @@ def conform(
     sys.exit(1 if run.broken(level) else 0)
 
 
+def run_on_server(
+    url: str, api_key: str | None, model: str | None, timeout: float | None, globs: tuple[str, ...]
+) -> RunResult:
+    """The chat cases against a server."""
+    cases = load_cases(globs)
+    if not cases:
+        raise no_case(globs, "CHAT-STREAM-007")
+    try:
+        target = discover(url, api_key=api_key, model=model, timeout=timeout)
+    except (TargetUnavailable, ValueError) as error:
+        raise EnvironmentProblem(str(error)) from None
+    click.echo(f"{len(cases)} cases against {target.address.url}, model {target.model}")
+    return run_cases(cases, target, progress=show_progress)
+
+
+def run_on_guest(path: Path, globs: tuple[str, ...]) -> RunResult:
+    """The guest cases on a module."""
+    try:
+        from realm_harness.guestsuite.conform import GuestUnusable, guest_cases, open_guest
+    except ModuleNotFoundError as missing:
+        raise EnvironmentProblem(
+            f"guests need {missing.name}; install it with: pip install 'realm-harness[guest]'"
+        ) from None
+    try:
+        guest = open_guest(path)
+    except GuestUnusable as unusable:
+        raise EnvironmentProblem(str(unusable)) from None
+    cases = guest_cases(guest, globs)
+    if not cases:
+        raise no_case(globs, "GUEST-TRACE-001")
+    click.echo(f"{len(cases)} cases on {path}, ABI v{guest.version}")
+    return run_cases(cases, guest, progress=show_progress)
+
+
+def no_case(globs: tuple[str, ...], example: str) -> EnvironmentProblem:
+    """What to say when no case is left."""
+    return EnvironmentProblem(f"no case matches {', '.join(globs)}; ids look like {example}")
+
+
 def show_progress(result: CaseResult) -> None:
     """One line for a finished case."""
     mark = click.style(f"{MARKS[result.verdict]:>10}", fg=_colour(result))
-    click.echo(f"{mark}  {result.case.id:<18}{result.case.title}")
+    click.echo(f"{mark}  {result.case.id:<18} {result.case.title}")
     if result.verdict in ("unimplemented", "informational"):
         click.echo(f"{'':12}{'':18}{result.message}")
 
@@ -118,7 +162,7 @@ def write_junit(run: RunResult, level: str, path: Path) -> None:
     from realm_harness.report.read import conformance_of
 
     results = json.loads(json.dumps(run.as_json()))
-    subject = Subject("target", run.target.url, run.target.model)
+    subject = Subject("target", run.target.name, run.target.detail)
     whole = Run(subject, run.started, run.seconds, level == "should", False, {}, conformance_of(results))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(junit_xml(whole))
@@ -144,7 +188,7 @@ def score(globs: tuple[str, ...], wanted: tuple[str, ...], json_file: Path | Non
         raise EnvironmentProblem(f"unknown defect '{unknown[0]}'; known are {', '.join(sorted(DEFECTS))}")
     cases = load_cases(globs)
     if not cases:
-        raise EnvironmentProblem(f"no case matches {', '.join(globs)}; ids look like CHAT-STREAM-007")
+        raise no_case(globs, "CHAT-STREAM-007")
     defects = [variation for name, variation in DEFECTS.items() if not wanted or name in wanted]
     click.echo(f"{len(cases)} cases against a healthy server and {len(defects)} planted defects")
     made = score_all(cases, defects, show_defect)

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from realm_harness.case import Case
 
@@ -18,15 +18,27 @@ VERDICTS = ("ok", "failed", "non_strict", "unimplemented", "informational")
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What is left of a case for a reader.
+
+    Attributes:
+        ending: how the last connection or call ended, "" when there was none.
+        repro: a command that shows it again.
+        wire: the timed log of both directions: `t_ms`, `dir` (">" or "<"), `text`.
+    """
+
+    ending: str
+    repro: str
+    wire: list[dict[str, object]] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class CaseResult:
-    """What came of one case.
+    """What came of one case; for `ending`, `repro` and `wire` see `Evidence`.
 
     Attributes:
         verdict: one of VERDICTS.
         message: what was seen, None when the case is ok.
-        ending: how the last connection ended, "" when there was none.
-        repro: a curl command that sends the request in question.
-        wire: the timed log of both directions.
     """
 
     case: Case
@@ -61,6 +73,21 @@ class CaseResult:
         }
 
 
+class Facts(Protocol):
+    """What is known of whatever was under test."""
+
+    @property
+    def name(self) -> str:
+        """Which one it was."""
+
+    @property
+    def detail(self) -> str:
+        """What else a reader wants to know first."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The `target` of a results file."""
+
+
 @dataclass(frozen=True)
 class TargetFacts:
     """What is known of the server under test."""
@@ -69,12 +96,26 @@ class TargetFacts:
     model: str
     server_header: str | None
 
+    @property
+    def name(self) -> str:
+        """Its URL."""
+        return self.url
+
+    @property
+    def detail(self) -> str:
+        """The model."""
+        return self.model
+
+    def as_json(self) -> dict[str, Any]:
+        """The `target` of a results file."""
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class RunResult:
     """A whole run. `started` is ISO 8601 in UTC."""
 
-    target: TargetFacts
+    target: Facts
     started: str
     seconds: float
     results: list[CaseResult]
@@ -95,7 +136,7 @@ class RunResult:
         return {
             "schema": SCHEMA,
             "tool": {"name": "realm-harness", "version": version("realm-harness")},
-            "target": asdict(self.target),
+            "target": self.target.as_json(),
             "machine": machine(),
             "started": self.started,
             "seconds": round(self.seconds, 3),

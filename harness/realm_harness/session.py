@@ -14,7 +14,7 @@ import pytest
 from realm_harness.case import CHAPTERS, Case, case_of
 from realm_harness.conform import judge
 from realm_harness.discover import TargetUnavailable, discover
-from realm_harness.results import CaseResult, RunResult, TargetFacts
+from realm_harness.results import CaseResult, RunResult
 
 CHAPTER_FOLDER = Path(__file__).parent / "chapters"
 SESSION = "realm-conformance-session"
@@ -109,8 +109,9 @@ class ConformanceSession:
             self._run().write(Path(wanted))
 
     def _run(self) -> RunResult:
-        facts = TargetFacts(self.target.address.url, self.target.model, self.target.server_header)
-        return RunResult(facts, self.started, time.perf_counter() - self.begun, list(self.results.values()))
+        return RunResult(
+            self.target.facts, self.started, time.perf_counter() - self.begun, list(self.results.values())
+        )
 
 
 def _chapter_number(item: pytest.Item) -> int:

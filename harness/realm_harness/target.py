@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from realm_harness.answers import Answer, Json, Stream, is_done, shown
-from realm_harness.case import Broken, Unjudged, Unsupported
-from realm_harness.exchange import Address, Ending, Exchange, Sent, Timeouts, Unreachable
+from realm_harness.case import Broken, Case, Unjudged, Unsupported
+from realm_harness.exchange import Address, Ending, Exchange, Sent, Timeouts, Unreachable, curl
+from realm_harness.results import Evidence, TargetFacts
 from realm_harness.sse import Parser
 from realm_harness.wire import Call, Connection
 from realm_harness.wirelog import WireLog
@@ -55,6 +56,17 @@ class Target:
         """Forget the wire log and the last exchange: a new case starts."""
         self.log = WireLog(self.api_key)
         self.last = None
+
+    def evidence(self, _case: Case) -> Evidence:
+        """The wire log since `begin_case`, and its last exchange."""
+        last = self.last
+        repro = curl(self.address, last.request) if last else ""
+        return Evidence(str(last.ending) if last else "", repro, self.log.entries())
+
+    @property
+    def facts(self) -> TargetFacts:
+        """What is known of the server."""
+        return TargetFacts(self.address.url, self.model, self.server_header)
 
     # Requests
 

@@ -3,12 +3,16 @@
 import re
 
 import pytest
-from realm_harness.case import CHAPTERS, load_cases
+from realm_harness.case import CHAPTERS, CHAT, load_cases
 from realm_harness.clauses import clause, register
+from realm_harness.guestsuite import GUEST
+
+SUITES = (CHAT, GUEST)
 
 
 def test_every_clause_is_tested_and_every_case_has_a_clause() -> None:
-    assert {case.clause.id for case in load_cases()} == set(register())
+    cases = [case for suite in SUITES for case in load_cases(suite=suite)]
+    assert {case.clause.id for case in cases} == set(register())
 
 
 def test_clauses_say_where_they_come_from() -> None:
