@@ -35,6 +35,7 @@ ci: lint types wheel test ## what the pipeline runs
 guests: $(VENV)/dev.stamp ## rebuild the guest modules and what the contract generates
 	$(BIN)/python -m realm_abi.generate
 	$(BIN)/python wasm/guest/build.py
+	$(BIN)/python wasm/probes/build.py
 
 lock: ## pin all dependencies again, with hashes (needs uv on the PATH)
 	ci/lock
