@@ -63,8 +63,3 @@ class EventStream:
         """Cut the connection: what has not been taken by now is not sent any more."""
         if (transport := self.request.transport) is not None:
             transport.abort()
-
-    @property
-    def response(self) -> web.StreamResponse:
-        """The response object that the handler returns."""
-        return self._response
