@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(INTERRUPTED)
     except Exception:
         # Python would exit with 1, which here means that the server under test is at fault.
+        click.echo("A defect of realm-harness, not of what it tests; please report it:", err=True)
         traceback.print_exc()
-        click.echo("This is a defect of realm-harness, not of what it tests; please report it.", err=True)
         sys.exit(USAGE_OR_ENVIRONMENT)
     sys.exit(result if isinstance(result, int) else 0)

@@ -16,7 +16,8 @@ _QUIET_SECONDS = 15.0
 class Progress:
     """Prints steps. Lines only, no cursor movement: the same text reads well in both places."""
 
-    def __init__(self, steps: int, secret: str | None = None) -> None:
+    def __init__(self, steps: int, *, secret: str | None, hidden: str) -> None:
+        self._hidden = hidden
         self._steps = steps
         self._step = 0
         self._secret = secret
@@ -30,8 +31,11 @@ class Progress:
         self._print(click.style(f"[{self._step}/{self._steps}] {text}", bold=True))
 
     def line(self, text: str) -> None:
-        """Relay one line of a child's output; it may hold the tested server's words."""
-        if text.strip():
+        """Relay one line of a child's output; it may hold the tested server's words.
+
+        Lines that send the reader to the run's temporary folder are left out: its files go into the report.
+        """
+        if text.strip() and self._hidden not in text:
             self._print("      " + visible(redact(click.unstyle(text), self._secret)))
 
     def heartbeat(self) -> None:

@@ -61,7 +61,7 @@ class _Job:
         self.work = work
         # Get the server ready (a target: one look; the reference: fetch, start), conformance, load.
         steps = (1 if options.target else 1 + options.fetches) + 1 + options.load
-        self.progress = Progress(steps, options.api_key)
+        self.progress = Progress(steps, secret=options.api_key, hidden=str(work))
         self.started = datetime.now(UTC)
         self.begun = time.monotonic()
         self.conformance: Conformance | None = None

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from realm_harness.report.model import CaseVerdict, Load
+from collections.abc import Sequence
+
+from realm_harness.report.model import Case, CaseVerdict, Load
 
 LATENCY_NAMES = {
     "ttft_ms": "Time to first token",
     "itl_ms": "Inter-token latency",
     "e2e_ms": "Whole request",
+}
+CHAPTER_NAMES = {
+    "http": "HTTP",
+    "errors": "Errors",
+    "auth": "Authentication",
+    "schema": "Shape of answers",
+    "models": "Models and operations",
+    "stream": "Streaming",
+    "same": "Streamed equals whole",
+    "utf8": "UTF-8",
+    "stop": "Stop strings",
+    "length": "Length limits",
+    "usage": "Token usage",
+    "sample": "Sampling",
+    "concurrency": "Concurrency",
+    "cancel": "Cancellation",
 }
 _ABBREVIATIONS = {"ttft": "TTFT", "itl": "ITL", "e2e": "end-to-end", "cdf": "distribution"}
 VERDICT_NAMES: dict[CaseVerdict, str] = {
@@ -45,6 +63,17 @@ def duration(seconds: float) -> str:
         return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s"
+
+
+def chapter_name(chapter: str) -> str:
+    """A chapter's heading; an unknown chapter is shown as it is called."""
+    return CHAPTER_NAMES.get(chapter, chapter)
+
+
+def held(cases: Sequence[Case]) -> str:
+    """How many of the judged cases held; a dash where none was judged."""
+    judged = [case for case in cases if case.verdict in ("ok", "failed", "non_strict")]
+    return f"{sum(case.verdict == 'ok' for case in judged)}/{len(judged)}" if judged else "–"
 
 
 def latency_pair(load: Load, name: str) -> tuple[str, str]:

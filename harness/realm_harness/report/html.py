@@ -59,6 +59,8 @@ def render_html(run: Run) -> str:
         clip=lambda text: clip(text, _MAX_TEXT),
         latency_name=figures.latency_name,
         plot_name=figures.plot_name,
+        chapter_name=figures.chapter_name,
+        held=figures.held,
     )
     plots, plot_notes = _plots(run.load)
     return environment.get_template("report.html.j2").render(
@@ -127,7 +129,7 @@ def _facts(run: Run) -> dict[str, str]:
         "Server header": target.get("server_header", ""),
         "Started": run.started.replace("T", " ")[:19] + " UTC",
         "Took": figures.duration(run.seconds),
-        "Harness ran on": _joined(run.machine),
+        "Harness ran on": _machine(run.machine),
         "Harness": f"realm-harness {version('realm-harness')}",
         "Conformance seed": run.conformance.seed if run.conformance else "",
     }
@@ -136,6 +138,11 @@ def _facts(run: Run) -> dict[str, str]:
         facts["Load versions"] = _joined(run.load.versions)
         facts["Load seed"] = run.load.settings.get("seed", "")
     return {label: text for label, text in facts.items() if text}
+
+
+def _machine(machine: Mapping[str, str]) -> str:
+    forms = {"platform": "{}", "cpus": "{} CPUs", "python": "Python {}"}
+    return ", ".join(forms.get(name, name + " {}").format(text) for name, text in machine.items())
 
 
 def _joined(labels: Mapping[str, str]) -> str:

@@ -92,7 +92,8 @@ class Distribution:
 class Load:
     """A load test: latencies in ms by figure name (ttft_ms, itl_ms, e2e_ms), rates in tokens per second.
 
-    `bottleneck`: the load generator was busy enough for its own delay to show.
+    The generator's own part: the share of a processor that it used, how late it woke (p99, ms; None where not
+    measured), and `bottleneck`, whether its delay may show in the latencies.
     """
 
     started: str
@@ -113,6 +114,8 @@ class Load:
     tool: str = ""
     note: str = ""
     bottleneck: bool = False
+    generator_cpu_share: float | None = None
+    generator_lag_ms: float | None = None
 
 
 @dataclass(frozen=True)

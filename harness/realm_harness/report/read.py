@@ -41,9 +41,14 @@ class Node:
         return BrokenResults(f"{self.path} should be {wanted}, found {json.dumps(self.value)[:80]}")
 
     def __getitem__(self, key: str) -> Node:
+        """A member of an object; one that is not there is a null."""
         if not isinstance(self.value, dict):
             raise self._fail("an object")
         return Node(self.value.get(key), f"{self.path}.{key}")
+
+    def or_empty(self) -> Node:
+        """This object, or an empty one where there is none."""
+        return self if self.value is not None else Node({}, self.path)
 
     def items(self) -> Iterator[tuple[str, Node]]:
         """The members of an object; null counts as an empty one."""
@@ -155,6 +160,7 @@ def load_of(results: Mapping[str, Any]) -> Load:
     """The load test in the contents of a `realm-load/1` file."""
     root = Node(results, "load")
     figures = root["figures"]
+    generator = root["generator"].or_empty()
     return Load(
         started=root["started"].text(),
         seconds=root["seconds"].number(),
@@ -177,9 +183,9 @@ def load_of(results: Mapping[str, Any]) -> Load:
         versions=root["versions"].labels(),
         tool=" ".join(root["tool"].labels().values()),
         note=root["note"].text(),
-        bottleneck=root["generator"]["may_be_the_bottleneck"].value is True
-        if root["generator"].value
-        else False,
+        bottleneck=generator["may_be_the_bottleneck"].value is True,
+        generator_cpu_share=generator["cpu_share"].optional_number(),
+        generator_lag_ms=generator["lag_ms"].or_empty()["p99"].optional_number(),
     )
 
 
