@@ -12,7 +12,7 @@ from realm_harness.case import Suite
 GUEST = Suite(
     "realm_harness.guestsuite.chapters",
     (
-        "trace", "fault",
+        "trace", "greedy", "sample", "filter", "penalty", "seed", "fault",
     ),
 )  # fmt: skip
 """The chapters in the order in which they run: what explains most failures of the others comes first."""
