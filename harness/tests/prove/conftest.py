@@ -41,6 +41,17 @@ def start_prove(tmp_path: Path) -> Iterator[Prove]:
 
 
 @pytest.fixture
+def mock_process() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A MockServer in a process of its own, which a test may kill: its URL and the process."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "realm_mocks.server"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip(), process
+        process.kill()
+
+
+@pytest.fixture
 def children_of() -> Callable[[int], dict[int, str]]:
     """The processes below a process, by id, with their command lines."""
 

@@ -60,13 +60,16 @@ def test_a_planted_defect_is_reported_with_its_case(start_prove: Prove, tmp_path
     assert "CHAT-STREAM-015" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_server_that_dies_in_the_middle_still_gets_its_report(start_prove: Prove, tmp_path: Path) -> None:
-    with MockServer() as server:
-        process = start_prove("--target", server.url, *SHORT)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "CHAT-ERROR-001" in line:
-                break
+def test_a_server_that_dies_in_the_middle_still_gets_its_report(
+    start_prove: Prove, tmp_path: Path, mock_process: tuple[str, subprocess.Popen[str]]
+) -> None:
+    url, server = mock_process
+    process = start_prove("--target", url, *SHORT)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "CHAT-ERROR-001" in line:
+            server.kill()
+            break
     code, said = _end(process)
     assert code == 1, said
     document = _report(tmp_path / "out")
@@ -111,16 +114,16 @@ def test_a_stopped_run_leaves_no_process(
     start_prove: Prove,
     children_of: Callable[[int], dict[int, str]],
     eventually: Callable[[Callable[[], bool]], None],
+    mock_process: tuple[str, subprocess.Popen[str]],
     number: signal.Signals,
     code: int,
 ) -> None:
-    with MockServer() as server:
-        process = start_prove("--target", server.url, "--no-load", REALM_API_KEY=KEY)
-        eventually(lambda: any("conform" in line for line in children_of(process.pid).values()))
-        children = children_of(process.pid)
-        assert not any(KEY in line for line in children.values())
-        process.send_signal(number)
-        assert _end(process)[0] == code
+    process = start_prove("--target", mock_process[0], "--no-load", REALM_API_KEY=KEY)
+    eventually(lambda: any("conform" in line for line in children_of(process.pid).values()))
+    children = children_of(process.pid)
+    assert not any(KEY in line for line in children.values())
+    process.send_signal(number)
+    assert _end(process)[0] == code
     remaining = children_of(1)
     assert not set(children) & set(remaining)
 
