@@ -27,6 +27,7 @@ class Model:
 
     name: str
     path: Path
+    file: GGUFFile
     config: LlamaConfig
     tokenizer: Tokenizer
     chat: ChatTemplate | None
@@ -55,6 +56,7 @@ def load_model(name_or_path: str | Path, *, dtype: str = "float32") -> Model:
     return Model(
         name=known.name if known else path.stem,
         path=path,
+        file=file,
         config=config,
         tokenizer=tokenizer,
         chat=ChatTemplate.from_gguf(file, tokenizer.vocabulary.texts, tokenizer.bos_id, eos),

@@ -21,6 +21,7 @@ from realm_reference.orchestration.hostcalls import MODEL_HANDLE
 from realm_reference.orchestration.hostfunctions_v1 import HostFunctionsV1
 from realm_reference.orchestration.hostfunctions_v2 import HostFunctionsV2
 from realm_reference.orchestration.limits import GuestLimits
+from realm_reference.orchestration.ownloop import OwnLoop
 from realm_reference.orchestration.request import GenerationRequest
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,7 @@ class GuestRunner:
 
     def run(self, request: GenerationRequest, generation: Generation) -> None:
         """Run the guest to its end and end `generation`, whatever happens."""
-        host_functions = HostFunctionsV1 if self.module.version == 1 else HostFunctionsV2
-        host = host_functions(self.model, self.engine, request, generation, self.limits)
+        host = self._host(request, generation)
         try:
             end = self._run(host, request, generation)
         except Exception:
@@ -67,6 +67,13 @@ class GuestRunner:
                 FinishReason.CANCELLED, request.prompt.tokens, host.completion_tokens()
             )
         generation.end(end)
+
+    def _host(self, request: GenerationRequest, generation: Generation) -> HostFunctions:
+        if self.module.version == 2:
+            return HostFunctionsV2(self.model, self.engine, request, generation, self.limits)
+        host = HostFunctionsV1(self.model, self.engine, request, generation, self.limits)
+        host.host_loop = OwnLoop(self.model, self.engine, self.runtime, self.limits, generation)
+        return host
 
     def _run(self, host: HostFunctions, request: GenerationRequest, generation: Generation) -> End:
         limits = Limits(memory_bytes=self.limits.memory_bytes, guest_seconds=self.limits.guest_seconds)

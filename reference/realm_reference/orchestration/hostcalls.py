@@ -15,9 +15,8 @@ from realm_abi.hostapi import HandleKind
 from realm_reference.engine import Engine, Session
 from realm_reference.model.model import Model
 from realm_reference.orchestration.events import Failed, FailureKind
-from realm_reference.orchestration.generation import Generation
 from realm_reference.orchestration.limits import GuestLimits
-from realm_reference.orchestration.output import Output
+from realm_reference.orchestration.output import Output, Sink
 from realm_reference.orchestration.request import GenerationRequest
 
 # The handle of the model that the request is for. A guest sees no other: handles are indices into its own
@@ -35,7 +34,7 @@ class HostCalls:
         model: Model,
         engine: Engine,
         request: GenerationRequest,
-        generation: Generation,
+        generation: Sink,
         limits: GuestLimits,
     ) -> None:
         self._model = model

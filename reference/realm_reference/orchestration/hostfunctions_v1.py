@@ -7,6 +7,8 @@ use.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,9 @@ U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
 F32 = NDArray[np.float32]
 
+HostLoop = Callable[[str, Mapping[str, Any]], tuple[bytes, int]]
+"""A prompt and the fields of GenOptions to the whole text and its number of tokens; raises AbiError."""
+
 
 class HostFunctionsV1(HostCalls):
     """Each method is the import of its name. Models are the server's: a guest can use its own, not add or
@@ -29,7 +34,9 @@ class HostFunctionsV1(HostCalls):
     """
 
     _implied: Session | None = None
+    host_loop: HostLoop | None = None
     embedded_tokens = 0
+    hosted_tokens = 0
     streamed = False
 
     @staticmethod
@@ -44,6 +51,8 @@ class HostFunctionsV1(HostCalls):
         All tokens but one that max_tokens ended on are embedded to get the next, and that tells the two
         apart.
         """
+        if self.hosted_tokens:
+            return self.hosted_tokens
         calls = self.output.tokens
         generated = self.embedded_tokens - self._request.prompt.tokens
         return generated if calls < self._request.max_tokens and generated == calls - 1 else calls
@@ -70,6 +79,25 @@ class HostFunctionsV1(HostCalls):
         self._spend()
         self._own_model(model_id)
         raise AbiError(ErrorCode.permission_denied, "guests may not remove models")
+
+    def realm_get_model_info(self, model_id: int, out_count: U32, out_size: U64, /) -> int:
+        """Write the number of tensors and the bytes that they take in the file."""
+        self._spend()
+        self._own_model(model_id)
+        tensors = self._model.file.tensors.values()
+        out_count[0], out_size[0] = len(tensors), sum(tensor.n_bytes for tensor in tensors)
+        return 0
+
+    def realm_get_tensor(self, model_id: int, name: str, out: F32, /) -> int:
+        """Write a dequantised tensor; returns bytes. Its size is checked before anything is dequantised."""
+        self._spend()
+        self._own_model(model_id)
+        file = self._model.file
+        if name not in file.tensors:
+            raise AbiError(ErrorCode.not_found, "no tensor of that name")
+        if file.count(name) > len(out):
+            raise AbiError(ErrorCode.buffer_too_small, f"{file.count(name)} f32 do not fit in {len(out)}")
+        return 4 * put(file.tensor(name).reshape(-1), out)
 
     def realm_get_model_metadata(self, model_id: int, out: U8, /) -> int:
         """Write the model's shape as JSON; returns its bytes."""
@@ -137,6 +165,17 @@ class HostFunctionsV1(HostCalls):
         self._spend()
         self.streamed = True
         return self.output.stream(text)
+
+    def realm_host_generate(self, model_id: int, prompt: str, options: dict[str, Any], out: U8, /) -> int:
+        """Run the whole loop in the host; write the text and a NUL; returns their bytes."""
+        self._spend()
+        self._own_model(model_id)
+        if self.host_loop is None:
+            raise AbiError(ErrorCode.unsupported, "the host's own loop is not at hand here")
+        text, tokens = self.host_loop(prompt, options)
+        written = put(np.frombuffer(text + b"\0", np.uint8), out)
+        self.hosted_tokens += tokens
+        return written
 
     def _session_of_instance(self) -> Session:
         if self._implied is None:

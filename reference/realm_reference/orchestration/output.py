@@ -4,21 +4,38 @@ believed.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from realm_abi.errors import AbiError, ErrorCode
 
 from realm_reference.orchestration.events import Failed, FailureKind, Token
-from realm_reference.orchestration.generation import Generation
 
 # The longest token text plausible: what was held back for a stop string, and one token more.
 _MAX_TEXT_BYTES: Final = 64 * 1024
 
 
+class Sink(Protocol):
+    """What a guest's tokens go to: a client's Generation, or the host itself."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the work is to stop."""
+
+    def put(self, token: Token) -> None:
+        """Take a token."""
+
+    def cancel(self, cause: Failed | None = None) -> None:
+        """Stop the work."""
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the work is to stop."""
+
+
 class Output:
     """The one way from a guest to its client. A breach ends the request as a guest fault, with the reason."""
 
-    def __init__(self, generation: Generation, max_tokens: int, vocab_size: int) -> None:
+    def __init__(self, generation: Sink, max_tokens: int, vocab_size: int) -> None:
         self._generation = generation
         self._max_tokens = max_tokens
         self._vocab_size = vocab_size

@@ -1,0 +1,103 @@
+"""`realm_host_generate`: the whole loop in the host, for v1 guests that bring none.
+
+The host has no loop or sampler of its own: it runs the shipped v1 guest in a second sandbox, so that a guest
+that leaves the loop to the host gets the same tokens as one that carries it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from realm_abi.errors import AbiError, ErrorCode
+from realm_abi.guests import guest_bytes
+from realm_abi.instance import GuestFault, Limits
+from realm_abi.requests import OptionsV1
+from realm_abi.sandbox import Runtime
+
+from realm_reference.engine import Engine
+from realm_reference.model.model import Model
+from realm_reference.orchestration.events import Failed, Token
+from realm_reference.orchestration.hostcalls import MODEL_HANDLE
+from realm_reference.orchestration.hostfunctions_v1 import HostFunctionsV1
+from realm_reference.orchestration.limits import GuestLimits
+from realm_reference.orchestration.output import Sink
+from realm_reference.orchestration.request import GenerationRequest, prepare_prompt
+
+
+@dataclass(frozen=True)
+class OwnLoop:
+    """Runs the shipped guest on a guest's behalf, under its limits, until its request is cancelled."""
+
+    model: Model
+    engine: Engine
+    runtime: Runtime
+    limits: GuestLimits
+    asker: Sink
+
+    def __call__(self, prompt: str, options: Mapping[str, Any]) -> tuple[bytes, int]:
+        """`options` are GenOptions' fields; returns the text and its number of tokens.
+
+        Raises AbiError: `context_full` for a prompt that leaves no room, `invalid_argument` for an empty one,
+        `cancelled`, and whatever the loop itself runs into.
+        """
+        request = self._request(prompt, options)
+        host = HostFunctionsV1(self.model, self.engine, request, _Quiet(self.asker), self.limits)
+        module = self.runtime.compile(guest_bytes("v1"))
+        limits = Limits(memory_bytes=self.limits.memory_bytes, guest_seconds=self.limits.guest_seconds)
+        try:
+            with closing(self.runtime.instantiate(module, host, limits)) as instance:
+                self.asker.on_cancel(instance.cancel)
+                text = instance.generate_v1(prompt, MODEL_HANDLE, self._options(request, options))
+        except GuestFault as fault:
+            code = ErrorCode.cancelled if self.asker.cancelled else ErrorCode.internal
+            raise AbiError(code, f"the host's own loop: {fault.message}") from None
+        finally:
+            host.close()
+        if self.asker.cancelled:
+            raise AbiError(ErrorCode.cancelled, "the request was cancelled")
+        return text, host.completion_tokens()
+
+    def _request(self, prompt: str, options: Mapping[str, Any]) -> GenerationRequest:
+        prepared = prepare_prompt(self.model.tokenizer, prompt, abi_version=1)
+        if not prepared.tokens:
+            raise AbiError(ErrorCode.invalid_argument, "the prompt has no tokens")
+        if prepared.tokens > self.model.context_length:
+            raise AbiError(ErrorCode.context_full, f"{prepared.tokens} tokens of prompt")
+        return GenerationRequest(prompt=prepared, max_tokens=options["max_tokens"])
+
+    def _options(self, request: GenerationRequest, options: Mapping[str, Any]) -> OptionsV1:
+        return {
+            "max_tokens": request.max_tokens,
+            "temperature": options["temperature"],
+            "top_p": options["top_p"],
+            "top_k": options["top_k"],
+            "repetition_penalty": options["repetition_penalty"],
+            "seed": options["seed"],
+            "stop_tokens": [*self.model.tokenizer.eos_ids, *map(int, options.get("stop_tokens", ()))],
+        }
+
+
+class _Quiet:
+    """Takes tokens without handing them on: the asking guest gets the text as a whole."""
+
+    def __init__(self, asker: Sink) -> None:
+        self._asker = asker
+
+    @property
+    def cancelled(self) -> bool:
+        """As the asking guest's request."""
+        return self._asker.cancelled
+
+    def put(self, token: Token) -> None:
+        """Nobody reads along."""
+
+    def cancel(self, cause: Failed | None = None) -> None:
+        """The asking guest's request ends with it."""
+        self._asker.cancel(cause)
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """As the asking guest's request."""
+        self._asker.on_cancel(callback)
