@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from realm_abi.contract import Code, Contract, Function, load_contract
+from realm_abi.page import reference_page
 from realm_abi.structs import Struct
 
 PACKAGE = Path(__file__).resolve().parent
@@ -114,13 +115,15 @@ class AbiError(Exception):
 GENERATED: Mapping[Path, Callable[[Contract], str]] = {
     PACKAGE / "errors.py": python_errors,
     PACKAGE.parent / "guest" / "realm_abi.h": c_header,
+    PACKAGE.parents[1] / "docs" / "abi.md": reference_page,
 }
 
 
 def main() -> None:
-    """Writes the C header and the error enum."""
+    """Writes the C header, the error enum and the reference page."""
     contract = load_contract()
     for path, render in GENERATED.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(render(contract), encoding="utf-8")
 
 
