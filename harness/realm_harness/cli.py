@@ -22,7 +22,7 @@ INTERRUPTED = 130
 # One line each for `realm --help`; a command's own help says the rest. Commands of other distributions are
 # loaded for theirs.
 SUMMARIES = {
-    "abi": "Show the contract of guests and hosts, or check a module against it.",
+    "abi": "Show the guest contract, or check a module.",
     "conform": "Hold a server to the chat contract, over the wire.",
     "info": "Show what is in a model file.",
     "load": "Load-test a server with streaming users.",

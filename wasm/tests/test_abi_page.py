@@ -14,6 +14,8 @@ from realm_mocks.host import RULES, Fault, Hashed, MockHost, Return, Run, Stop
 
 CONTRACT = load_contract()
 PAGE = reference_page(CONTRACT)
+DOCS = {code.name: code.doc for code in (*CONTRACT.errors, *CONTRACT.finish_reasons)}
+DOCS |= {rule.name: rule.doc for rule in CONTRACT.rules}
 VERSIONS = CONTRACT.versions
 # Characters in one token and in several, bytes that never become one, and one that is cut off at the end.
 SCRIPT = ["hello ", b"\xf0\x9f", b"\xa6\x80", b"\x80", "é", b"\xe6\x97", "b", b"\xed", b"\xa0", b"\xf0"]
@@ -55,8 +57,8 @@ def test_everything_of_the_contract_is_on_the_page() -> None:
     for struct in CONTRACT.structs.values():
         for field in struct.fields:
             assert f"| {field.offset} | {field.name} | {field.type} |" in PAGE
-    for item in (*CONTRACT.errors, *CONTRACT.finish_reasons, *CONTRACT.rules):
-        assert item.doc in PAGE
+    for sentence in DOCS.values():
+        assert sentence in PAGE
 
 
 def test_every_rule_of_the_mocks_has_its_mistakes_on_the_page() -> None:
@@ -70,7 +72,7 @@ def test_no_line_of_the_page_is_unfinished() -> None:
 
 def test_whatever_has_a_name_can_be_shown() -> None:
     names = [*CONTRACT.imports, *CONTRACT.structs, "generate", "realm_alloc", "-5"]
-    names += [item.name for item in (*CONTRACT.errors, *CONTRACT.finish_reasons, *CONTRACT.rules)]
+    names += DOCS
     for name in names:
         assert len("\n".join(named_lines(CONTRACT, name))) > len(name) + 20
     assert sum(line.startswith("# generate") for line in named_lines(CONTRACT, "generate")) == len(VERSIONS)
