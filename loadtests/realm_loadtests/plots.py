@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from realm_loadtests.records import Record
 
 SIZE_IN = (5.4, 3.1)
+RANKING: Final = "inverted_cdf"  # the nearest rank, as in the figures: a plot must not contradict its table
 MAX_BINS = 40
 CDF_POINTS = 160
 WIDE = 20  # a span of values that a linear axis cannot show
@@ -77,7 +78,7 @@ def _over_time(
         filled = np.unique(index)
         middle = (edges[filled] + edges[filled + 1]) / 2
         for label, colour, rank in (("median", BLUE, 50), ("95 %", ORANGE, 95)):
-            line = [np.percentile(value_ms[index == each], rank) for each in filled]
+            line = [np.percentile(value_ms[index == each], rank, method=RANKING) for each in filled]
             axes.plot(middle, line, color=colour, label=label, marker=".", markersize=4)
         if failed_s.size:
             shown = np.unique(np.round(failed_s, 1))[:200]
@@ -94,9 +95,9 @@ def _cdf(values_ms: NDArray[np.float64], label: str) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = _canvas()
         ranks = np.linspace(0, 100, CDF_POINTS)
-        axes.plot(np.percentile(values_ms, ranks), ranks, color=BLUE)
+        axes.plot(np.percentile(values_ms, ranks, method=RANKING), ranks, color=BLUE)
         for rank, colour in ((50, BLUE), (99, ORANGE)):
-            value = float(np.percentile(values_ms, rank))
+            value = float(np.percentile(values_ms, rank, method=RANKING))
             axes.axvline(value, color=colour, linestyle=":", label=f"p{rank} {value:.4g} ms")
         _scale(axes, values_ms)
         axes.set_xlabel(label)

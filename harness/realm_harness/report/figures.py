@@ -77,11 +77,11 @@ def held(cases: Sequence[Case]) -> str:
 
 
 def latency_pair(load: Load, name: str) -> tuple[str, str]:
-    """The p50 and p99 of a latency, formatted, in ms."""
+    """The p50 and p99 of a latency, with their unit."""
     distribution = load.latencies.get(name)
-    if distribution is None:
-        return "–", "–"
-    return milliseconds(distribution.p50), milliseconds(distribution.p99)
+    values = (None, None) if distribution is None else (distribution.p50, distribution.p99)
+    p50, p99 = ("–" if value is None else f"{milliseconds(value)} ms" for value in values)
+    return p50, p99
 
 
 def latency_name(name: str) -> str:

@@ -96,7 +96,7 @@ def _tiles(run: Run) -> list[Tile]:
         load = run.load
         for label, name in (("TTFT", "ttft_ms"), ("ITL", "itl_ms")):
             p50, p99 = figures.latency_pair(load, name)
-            tiles.append(Tile(f"{label} p50", f"{p50} ms", f"p99 {p99} ms"))
+            tiles.append(Tile(f"{label} p50", p50, f"p99 {p99}"))
         per_user = figures.rate(load.tokens_per_second_per_user)
         tiles.append(
             Tile("Throughput", f"{figures.rate(load.tokens_per_second)} tok/s", f"{per_user} per user")
@@ -115,7 +115,7 @@ def _tiles(run: Run) -> list[Tile]:
 def _held(conformance: Conformance, level: Level, broken: CaseVerdict, tone: Literal["weak", "bad"]) -> Tile:
     held = conformance.count("ok", level)
     total = held + conformance.count(broken, level)
-    return Tile(f"{level} clauses", f"{held}/{total}", "held", tone if held < total else "")
+    return Tile(f"{level} cases", f"{held}/{total}", "passed", tone if held < total else "")
 
 
 def _facts(run: Run) -> dict[str, str]:

@@ -46,7 +46,7 @@ def _load(load: Load) -> Iterator[str]:
     for name in LATENCY_NAMES:
         if name in load.latencies:
             p50, p99 = latency_pair(load, name)
-            yield f"  {LATENCY_NAMES[name]:<20} p50 {p50:>8} ms   p99 {p99:>8} ms"
+            yield f"  {LATENCY_NAMES[name]:<20} p50 {p50:>11}   p99 {p99:>11}"
     for gate in load_gates(load):
         if not gate.held:
             yield f"  FAILED {gate.id}  {one_line(gate.message, 110)}"

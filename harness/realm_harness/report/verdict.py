@@ -90,7 +90,8 @@ def judge(run: Run) -> Verdict:
     if run.target_died:
         return Verdict("fail", "The server died during the test", sentences)
     if broken:
-        contract = "1 clause is broken" if len(broken) == 1 else f"{len(broken)} clauses are broken"
+        clauses = len({case.clause.id for case in broken})
+        contract = "1 clause is broken" if clauses == 1 else f"{clauses} clauses are broken"
         return Verdict("fail", f"Does not conform: {contract}", sentences)
     if failed_gates:
         return Verdict("fail", "Conforms, but fails under load", sentences)
@@ -109,9 +110,9 @@ def _sentences(run: Run) -> Iterator[str]:
         yield (
             f"{len(cases)} conformance cases: "
             + (
-                f"{broken} of {len(musts)} MUST clauses broken"
+                f"{broken} of {len(musts)} MUST cases failed"
                 if broken
-                else f"all {len(musts)} MUST clauses held"
+                else f"all {len(musts)} MUST cases passed"
             )
             + _rest(run)
         )
@@ -128,7 +129,7 @@ def _rest(run: Run) -> str:
     assert run.conformance is not None
     weak = run.conformance.count("non_strict")
     counts = {
-        "SHOULD clause broken" if weak == 1 else "SHOULD clauses broken": weak,
+        "SHOULD case failed" if weak == 1 else "SHOULD cases failed": weak,
         "not implemented": run.conformance.count("unimplemented"),
         "informational": run.conformance.count("informational"),
     }

@@ -28,7 +28,7 @@ def test_a_broken_must_fails_and_is_counted(make_run: Callable[..., Run]) -> Non
     verdict = judge(make_run())
     assert verdict.exit_code == 1
     assert verdict.sentences[0].startswith(
-        "6 conformance cases: 1 of 3 MUST clauses broken; 1 SHOULD clause broken"
+        "6 conformance cases: 1 of 3 MUST cases failed; 1 SHOULD case failed"
     )
 
 
