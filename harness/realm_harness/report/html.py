@@ -45,6 +45,36 @@ class Tile:
 def render_html(run: Run) -> str:
     """The report's HTML. Its size is bounded: long texts, wire logs and plots are cut, and say so."""
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    plots, plot_notes = _plots(run.load)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            verdict=judge(run),
+            conformance=run.conformance,
+            load=run.load,
+            tiles=_tiles(run),
+            facts=_facts(run),
+            broken=broken_cases(run),
+            wires=wire_views(run.conformance.cases) if run.conformance else {},
+            gates=load_gates(run.load) if run.load else (),
+            missing=missing_parts(run),
+            other_definitions=_other_definitions(run.load),
+            plots=plots,
+            plot_notes=plot_notes,
+            verdicts=CASE_VERDICTS,
+            names=figures.VERDICT_NAMES,
+            meanings=figures.VERDICT_MEANINGS,
+            marks={"ok": "✓", "failed": "✕", "non_strict": "!", "unimplemented": "–", "informational": "i"},
+            tool=f"realm-harness {version('realm-harness')}",
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -62,29 +92,7 @@ def render_html(run: Run) -> str:
         chapter_name=figures.chapter_name,
         held=figures.held,
     )
-    plots, plot_notes = _plots(run.load)
-    return environment.get_template("report.html.j2").render(
-        run=run,
-        verdict=judge(run),
-        conformance=run.conformance,
-        load=run.load,
-        tiles=_tiles(run),
-        facts=_facts(run),
-        broken=broken_cases(run),
-        wires=wire_views(run.conformance.cases) if run.conformance else {},
-        gates=load_gates(run.load) if run.load else (),
-        missing=missing_parts(run),
-        other_definitions=_other_definitions(run.load),
-        plots=plots,
-        plot_notes=plot_notes,
-        verdicts=CASE_VERDICTS,
-        names=figures.VERDICT_NAMES,
-        meanings=figures.VERDICT_MEANINGS,
-        marks={"ok": "✓", "failed": "✕", "non_strict": "!", "unimplemented": "–", "informational": "i"},
-        tool=f"realm-harness {version('realm-harness')}",
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )
+    return environment
 
 
 def _tiles(run: Run) -> list[Tile]:
