@@ -42,6 +42,13 @@ class EnvironmentProblem(click.ClickException):
     type=click.Path(path_type=Path),
     help="Test a guest module instead of a server, on a host without a model.",
 )
+@click.option(
+    "--host",
+    "host_command",
+    metavar="COMMAND",
+    help="Test a host of guests: the command that starts it, as in 'realm serve --http --http-port {port}"
+    " --wasm {module}', or python:MODULE:FACTORY.",
+)
 @click.option("--api-key", envvar="REALM_API_KEY", help="API key of the server (or REALM_API_KEY).")
 @click.option("--model", help="Model to ask for; the first in /v1/models when not given.")
 @click.option(
@@ -68,6 +75,7 @@ class EnvironmentProblem(click.ClickException):
 def conform(
     url: str | None,
     guest_file: Path | None,
+    host_command: str | None,
     api_key: str | None,
     model: str | None,
     level: str,
@@ -76,14 +84,17 @@ def conform(
     junit_file: Path | None,
     timeout: float | None,
 ) -> None:
-    """Hold the OpenAI-compatible server at URL to the chat contract, or a guest to the contract of the ABI.
+    """Hold the OpenAI-compatible server at URL to the chat contract, or a guest or a host to that of the ABI.
 
     Exit code 0: it keeps it. 1: it broke a clause. 2: it could not be tested.
     """
-    if (url is None) == (guest_file is None):
-        raise EnvironmentProblem("name what to test: the URL of a server, or --guest MODULE.wasm")
+    if sum(subject is not None for subject in (url, guest_file, host_command)) != 1:
+        wanted = "the URL of a server, or --guest MODULE.wasm, or --host COMMAND"
+        raise EnvironmentProblem(f"name one thing to test: {wanted}")
     if guest_file is not None:
         run = run_on_guest(guest_file, globs)
+    elif host_command is not None:
+        run = run_on_host(host_command, api_key, model, timeout, globs)
     else:
         run = run_on_server(str(url), api_key, model, timeout, globs)
     show_breaches(run, level)
@@ -94,6 +105,25 @@ def conform(
     counts = ", ".join(f"{count} {MARKS[verdict]}" for verdict, count in run.summary.items())
     click.echo(f"\n{counts} in {run.seconds:.1f} s")
     sys.exit(1 if run.broken(level) else 0)
+
+
+def run_on_host(
+    host: str, api_key: str | None, model: str | None, timeout: float | None, globs: tuple[str, ...]
+) -> RunResult:
+    """The ABI's cases against a host."""
+    from realm_harness.hostsuite.conform import host_cases, launcher_of, open_host
+    from realm_harness.hostsuite.host import HostUnavailable
+
+    cases = host_cases(globs)
+    if not cases:
+        raise no_case(globs, "HOST-FORWARD-PTR-001")
+    try:
+        launcher = launcher_of(host, api_key=api_key, model=model, timeout=timeout)
+        with open_host(launcher) as subject:
+            click.echo(f"{len(cases)} cases against {subject.facts.name}, {subject.facts.detail}")
+            return run_cases(cases, subject, progress=show_progress)
+    except HostUnavailable as error:
+        raise EnvironmentProblem(str(error)) from None
 
 
 def run_on_server(

@@ -16,7 +16,7 @@
  *   end n                              generate answers n
  *   loop, recurse, table, beyond, trap does not come back
  *
- * The report: for each statement `number:result`, then `~code@round` for the first failure of a repetition,
+ * The report: the values of E A M S Q at the start; then for each statement `number:result`, then `~code@round` for the first failure of a repetition,
  * `!count,first,last` for bytes changed that must not, `#digest` of the windows, `=HEX` of a peek, and `;`.
  */
 #include "memory.h"
@@ -270,6 +270,11 @@ static int find_arena(uint32_t input_end) {
   return __builtin_wasm_memory_grow(0, (arena + FREE_BYTES + PAGE - 1 - memory_bytes()) / PAGE) != (__SIZE_TYPE__)-1;
 }
 
+static void tell_head(const Probe *probe) { /* what E, A, M, S and Q stand for */
+  const uint32_t head[] = {memory_bytes(), arena, probe->model, probe->session, probe->request};
+  for (uint32_t i = 0; i < sizeof head / sizeof *head; i++) tell_number(head[i]), tell(' ');
+}
+
 void run_script(Probe *probe, uint32_t prompt_ptr, uint32_t prompt_len, uint32_t input_end) {
   report_size = 0;
   tell_text("[probe ");
@@ -279,7 +284,7 @@ void run_script(Probe *probe, uint32_t prompt_ptr, uint32_t prompt_len, uint32_t
     tell_text("no memory");
   } else {
     fill(arena, memory_bytes() - arena);
-    tell_number(memory_bytes()), tell(' '), tell_number(arena), tell(' ');
+    tell_head(probe);
     for (at = script, statement = 0; *at && !probe->ended; statement++) {
       if (!more() && !*at) break;
       tell_number(statement);

@@ -76,10 +76,11 @@ class FunctionsV1(HostFunctions):
     def realm_embed_tokens(self, model_id: int, ids: U32, out: F32, /) -> int:
         """Tokens `[n]` to fingerprints `[n * hidden_size]`."""
         self.check_model(model_id)
+        if not ids.size:
+            raise AbiError(ErrorCode.invalid_argument, "no tokens to embed")
         self.model.check_tokens(ids)
-        if ids.size:
-            self.watch.feeding(ids.tolist())
-            self.layers.embed(ids.tolist(), out)
+        self.watch.feeding(ids.tolist())
+        self.layers.embed(ids.tolist(), out)
         return int(out.nbytes)
 
     def realm_forward_layer(self, model_id: int, layer: int, hidden: F32, position: int, out: F32, /) -> int:
@@ -87,8 +88,13 @@ class FunctionsV1(HostFunctions):
         self.check_model(model_id)
         if layer >= self.model.layers:
             raise AbiError(ErrorCode.invalid_argument, f"layer {layer} of {self.model.layers}")
+        if not hidden.size:
+            raise AbiError(ErrorCode.invalid_argument, "no rows for the layer")
         if position + hidden.size // self.model.hidden_size > self.model.context_length:
             raise AbiError(ErrorCode.context_full, f"the context holds {self.model.context_length} tokens")
+        if position > (held := self.layers.held(layer)):
+            self.findings.report("position", f"layer {layer} holds {held} positions, fed at {position}")
+            raise AbiError(ErrorCode.invalid_argument, f"position {position} would leave a gap")
         self.layers.layer(layer, hidden, position, out)
         return int(out.nbytes)
 

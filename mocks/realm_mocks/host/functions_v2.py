@@ -107,12 +107,13 @@ class FunctionsV2(HostFunctions):
     def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> int:
         """Feeds ids `[n]`, writes the script's logits `[rows, vocab_size]` for the last rows."""
         target = self.sessions.get(self.owner, session)
+        if not ids.size:
+            raise AbiError(ErrorCode.invalid_argument, "no tokens to feed")
         self.model.check_tokens(ids)
         tokens = ids.tolist()
         past = len(target.tokens)
         self.sessions.append(target, tokens)
-        if tokens:
-            self.watch.feeding(target, past, tokens)
+        self.watch.feeding(target, past, tokens)
         ends = range(len(target.tokens) - rows + 1, len(target.tokens) + 1)
         answer = np.zeros((rows, self.model.tokenizer.vocab_size), dtype=np.float32)
         for row, end in zip(answer, ends, strict=True):

@@ -60,6 +60,10 @@ class LayerwiseModel:
         self.fed.extend(tokens)
         self._hand_out([Row(token) for token in tokens], out)
 
+    def held(self, layer: int) -> int:
+        """Positions in a layer's cache."""
+        return len(self._caches[layer])
+
     def layer(self, layer: int, hidden: Floats, position: int, out: Floats) -> None:
         """Takes rows through one layer, the first at `position`: `[n * hidden_size] -> [n * hidden_size]`."""
         cache = self._caches[layer]
