@@ -12,7 +12,8 @@ from realm_harness.case import Suite
 GUEST = Suite(
     "realm_harness.guestsuite.chapters",
     (
-        "trace", "greedy", "sample", "filter", "penalty", "seed", "fault",
+        "load", "prompt", "layers", "trace", "length", "stoptoken", "stopstring", "utf8", "greedy", "sample",
+        "filter", "penalty", "seed", "logprob", "stopped", "fault", "result", "limit", "again",
     ),
 )  # fmt: skip
 """The chapters in the order in which they run: what explains most failures of the others comes first."""

@@ -22,6 +22,6 @@ def guest_case(
 ) -> Callable[[Check], Check]:
     """A case for guests of these versions that import any of `imports` (of all guests, if there are none).
 
-    The first line of the docstring is the requirement.
+    `clause_id` is without its prefix `guest.`. The first line of the docstring is the requirement.
     """
-    return case(case_id, clause_id=clause_id, reason=reason, versions=versions, imports=imports)
+    return case(case_id, clause_id=f"guest.{clause_id}", reason=reason, versions=versions, imports=imports)

@@ -11,12 +11,13 @@ class Bytes:
     """Single bytes below 256, `piece` for every other token; the last two are BOS and EOS.
 
     `per_byte` tokens stand for each byte of a text: the byte's own and token 256 for the rest, which is
-    empty if `piece` is.
+    empty if `piece` is. Of a long text only the first `most` bytes count, as if the rest were one word.
     """
 
     vocab_size: int = 300
     piece: bytes = b"#"
     per_byte: int = 1
+    most: int = 1 << 20
 
     @property
     def bos_id(self) -> int:
@@ -32,7 +33,7 @@ class Bytes:
         """The bytes of the text, each with what goes with it."""
         del parse_special
         ids = [self.bos_id] if add_bos else []
-        for byte in text.encode():
+        for byte in text.encode()[: self.most]:
             ids += [byte, *[256] * (self.per_byte - 1)]
         return ids
 

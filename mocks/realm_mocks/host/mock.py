@@ -214,6 +214,7 @@ class MockInstance:
             greedy=options["temperature"] < GREEDY and options["repetition_penalty"] == 1.0,
             context_length=self.mock.model.context_length,
             stop_strings=tuple(options.get("stop_strings", ())),
+            stop_tokens=tuple(options["stop_tokens"]),
         )
 
     def _answer(self, prompt: str, options: OptionsV2) -> Answer:

@@ -39,6 +39,7 @@ class Expected:
     greedy: bool = False
     context_length: int = 0
     stop_strings: tuple[str, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
 
     @property
     def room(self) -> int:

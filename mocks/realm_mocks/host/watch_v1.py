@@ -83,7 +83,7 @@ class WatchV1:
 
     def _check_last(self) -> None:
         best = self._best()
-        ended = bool(best & set(self._tokenizer.eos_ids)) or not best
+        ended = bool(best & set(self._expected.stop_tokens)) or not best
         if self._since == 0 and not ended and self._expected.max_tokens:
             self._findings.report("emit-missing", f"the last token, {sorted(best)}, was not streamed")
 
@@ -92,7 +92,7 @@ class WatchV1:
         """The sampled tokens fed again, and the last one where temperature 0 tells it; no stop token."""
         best = self._best()
         known = self._since is not None and len(best) == 1
-        last = best.difference(self._tokenizer.eos_ids) if known else ()
+        last = best.difference(self._expected.stop_tokens) if known else ()
         return [*self.sampled, *last]
 
     def _best(self) -> set[int]:

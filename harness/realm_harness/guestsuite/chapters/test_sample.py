@@ -1,4 +1,4 @@
-"""Sampling: the distribution of what is drawn. Seeds are fixed, so a verdict does not change from run to run."""
+"""Sampling: the distribution of what is drawn. Seeds are fixed, so that a verdict stays what it is."""
 
 from __future__ import annotations
 

@@ -64,9 +64,7 @@ def test_all_bits_count(guest: GuestSubject) -> None:
     demand_of(high, low.text != high.text, f"seeds 7 and 7 + 2^32 both say {low.text!r}")
 
 
-@guest_case(
-    "GUEST-SEED-006", "seed.position", "a resumed or cached request must go on as it was", versions=V2
-)
+@guest_case("GUEST-SEED-006", "seed.position", "a resumed request must go on as it was", versions=V2)
 def test_only_seed_and_position_count(guest: GuestSubject) -> None:
     """Prompts of the same length meet the same noise, however they are cut."""
     first = sampled(guest, 4, "abcdefgh")
