@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from realm_abi.errors import ErrorCode
 from realm_abi.sandbox import Limits
@@ -80,7 +82,8 @@ def test_options_out_of_range(guest: GuestSubject) -> None:
         ("min_p", 1.5), ("repetition_penalty", nan), ("repetition_penalty", 0.0),
         ("repetition_penalty", -1.0), ("repetition_penalty", inf),
     ):  # fmt: skip
-        run = guest.run("abc", **{"temperature": 1.0, name: value})
+        options: dict[str, Any] = {"temperature": 1.0, name: value}
+        run = guest.run("abc", **options)
         failed(run, ErrorCode.invalid_argument)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from realm_abi.errors import ErrorCode
 from realm_mocks.host import Run, winners
 
@@ -20,7 +22,7 @@ def fed(run: Run) -> tuple[int, ...]:
     return tuple(token for call in calls for token in call.ids or ())
 
 
-def check_prompt(guest: GuestSubject, prompt: str, **options: object) -> None:
+def check_prompt(guest: GuestSubject, prompt: str, **options: Any) -> None:
     """The tokens fed begin with the prompt's; the rule `prompt` of every run holds them in place."""
     run = well(guest.run("ab", prompt, **options))
     due = tuple(VOCABULARY.encode(prompt, add_bos=True))

@@ -114,7 +114,7 @@ def test_what_was_held_back_comes(guest: GuestSubject) -> None:
 @guest_case("GUEST-STOP-010", "stopstring.absent", "most texts contain none", versions=V2)
 def test_one_that_does_not_occur(guest: GuestSubject) -> None:
     """A stop string that does not occur changes nothing, not even when text is handed on."""
-    steps = ["the", " hello", b"\xf0\x9f", b"\xa6\x80", "ing"]
+    steps: list[Step] = ["the", " hello", b"\xf0\x9f", b"\xa6\x80", "ing"]
     plain = offered(guest.run(steps))
     run = offered(guest.run(steps, stop_strings=["\u2603 never"]))
     demand_of(run, run.texts == plain.texts, f"the pieces are {run.texts}, without it {plain.texts}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from realm_abi.errors import FinishReason
 from realm_mocks.host import winners
 
@@ -14,9 +16,9 @@ A, B, C = b"abc"
 STEPS = winners(["a", (B,), "c", (C,), "a"], VOCABULARY, afterwards=ord("z"))
 
 
-def stopping(guest: GuestSubject, *tokens: int) -> dict[str, object]:
+def stopping(guest: GuestSubject, *tokens: int) -> dict[str, Any]:
     """Options under which only these tokens end a text."""
-    options: dict[str, object] = {"stop_tokens": tokens, "max_tokens": 8}
+    options: dict[str, Any] = {"stop_tokens": tokens, "max_tokens": 8}
     return options | {"ignore_eos": True} if guest.version == 2 else options
 
 
