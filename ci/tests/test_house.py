@@ -30,7 +30,18 @@ MAY_IMPORT = {
 # Inside the reference a request walks down; each floor may use those below it.
 FLOORS = ["server", "orchestration", "engine", "model", "compute"]
 # The harness without extras must run on a machine without these.
-HEAVY = {"wasmtime", "gguf", "tokenizers", "platformdirs", "prometheus_client", "locust", "gevent", "hdrh", "matplotlib", "cupy"}
+HEAVY = {
+    "wasmtime",
+    "gguf",
+    "tokenizers",
+    "platformdirs",
+    "prometheus_client",
+    "locust",
+    "gevent",
+    "hdrh",
+    "matplotlib",
+    "cupy",
+}
 BASE_PACKAGES = {"realm_harness": HEAVY, "realm_mocks": HEAVY - {"wasmtime"}}
 
 
@@ -76,8 +87,12 @@ def test_reference_floors_never_look_up() -> None:
         above = FLOORS[: FLOORS.index(floor)]
         for name, line in imports_of(file, "realm_reference"):
             parts = name.split(".")
-            if parts[0] == "realm_reference" and len(parts) > 1 and parts[1] not in FLOORS[FLOORS.index(floor) :]:
-                broken.append(f"{file.relative_to(ROOT)}:{line} ({floor}) imports {name}; above it: {above}")
+            if (
+                parts[0] == "realm_reference"
+                and len(parts) > 1
+                and parts[1] not in FLOORS[FLOORS.index(floor) :]
+            ):
+                broken.append(f"{file.relative_to(ROOT)}:{line} ({floor}) imports {name}")
     assert not broken
 
 
@@ -109,9 +124,16 @@ def pinned(lock: str) -> dict[str, str]:
 def test_locks_pin_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
+    run = [*project["dependencies"], *extras["guest"], *extras["reference"], *extras["load"]]
     wanted = {
         "run.txt": [*project["dependencies"], *extras["guest"], *extras["reference"], *extras["load"]],
-        "dev.txt": [*project["dependencies"], *extras["guest"], *extras["reference"], *extras["load"], *extras["dev"]],
+        "dev.txt": [
+            *project["dependencies"],
+            *extras["guest"],
+            *extras["reference"],
+            *extras["load"],
+            *extras["dev"],
+        ],
     }
     for lock, requirements in wanted.items():
         pins = pinned(lock)
@@ -120,8 +142,12 @@ def test_locks_pin_what_the_project_asks_for() -> None:
             if name == "realm-harness":
                 continue
             assert name in pins, f"{lock} lacks {name}: run `make lock`"
-            assert requirement.specifier.contains(pins[name]), f"{lock} pins {name} {pins[name]}: run `make lock`"
-    assert pinned("run.txt").items() <= pinned("dev.txt").items(), "both locks share one environment: run `make lock`"
+            assert requirement.specifier.contains(pins[name]), (
+                f"{lock} pins {name} {pins[name]}: run `make lock`"
+            )
+    assert pinned("run.txt").items() <= pinned("dev.txt").items(), (
+        "both locks share one environment: run `make lock`"
+    )
 
 
 def test_locks_carry_hashes_and_no_address() -> None:
@@ -145,7 +171,11 @@ def test_no_machine_path_and_no_registry_host_in_the_tree() -> None:
     hosts = ["files.python" + "hosted", "pypi" + r"\.org", "deb" + r"\.debian", "registry" + r"\.npmjs"]
     folders = ["/wo" + "rk/", "/fa" + "rm/", "/ro" + "ot/", "/tm" + "p/plan"]
     pattern = re.compile("|".join([*hosts, *(r"(?<![\w.])" + folder for folder in folders)]))
-    found = [f"{file.relative_to(ROOT)}: {hit[0]}" for file, text in tracked_text() if (hit := pattern.search(text))]
+    found = [
+        f"{file.relative_to(ROOT)}: {hit[0]}"
+        for file, text in tracked_text()
+        if (hit := pattern.search(text))
+    ]
     assert not found
 
 
