@@ -35,7 +35,7 @@ from realm_reference.orchestration.request import GenerationRequest, prepare_pro
 
 REQUESTS = 240
 BORDER = 5e-5
-LOGPROB_ERROR = 1e-4
+LOGPROB_ERROR = 2e-5
 """Of a log-probability: two float32 forward passes cut in different places differ by less."""
 
 Row = NDArray[np.float64]
