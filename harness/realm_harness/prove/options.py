@@ -40,6 +40,6 @@ class Options:
         environment = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
         environment["PYTHONUNBUFFERED"] = "1"
         environment["PYTHONIOENCODING"] = "utf-8"
-        if self.target is not None and self.api_key:
+        if self.api_key:
             environment[KEY_VARIABLE] = self.api_key
         return environment

@@ -6,12 +6,14 @@ over the wire, and a part that fails costs its own results and not the report.
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -57,6 +59,9 @@ class _Job:
     """One run in progress: the results gathered so far, and what went wrong."""
 
     def __init__(self, options: Options, work: Path) -> None:
+        if options.target is None:
+            # The reference is started with a key of this run's own, so that its lock is proved as well.
+            options = replace(options, api_key=f"realm_{secrets.token_hex(16)}")
         self.options = options
         self.work = work
         # Get the server ready (a target: one look; the reference: fetch, start), conformance, load.

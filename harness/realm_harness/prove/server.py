@@ -55,11 +55,16 @@ def _cause(code: int) -> str:
 def reference_server(
     options: Options, work: Path, on_wait: Callable[[], None], ready_seconds: float = READY_SECONDS
 ) -> Iterator[Server]:
-    """Run `realm serve` while the context is open; its log goes to server.log. Raises ServerFailed."""
-    ready = work / "ready.json"
+    """Run `realm serve` while the context is open, locked with the run's key; its log goes to server.log.
+
+    Raises ServerFailed.
+    """
+    ready, keys = work / "ready.json", work / "keys.json"
+    keys.write_text(json.dumps([{"key": options.api_key, "tenant_id": "prove"}]), encoding="utf-8")
     command = realm_command(
         *("serve", "--http", "--host", "127.0.0.1", "--http-port", "0"),
         *("--model", options.served_model, "--ready-file", str(ready)),
+        *("--auth", "--api-keys", str(keys)),
     )
     with (options.out / "server.log").open("w", encoding="utf-8", buffering=1) as log:
 

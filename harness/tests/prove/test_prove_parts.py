@@ -102,12 +102,12 @@ def test_a_part_without_end_is_ended(
         parts.conformance(_options(tmp_path), "http://t", tmp_path, progress)
 
 
-def test_the_key_travels_in_the_environment_and_only_to_a_target(
+def test_the_key_travels_in_the_environment_and_is_the_one_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REALM_API_KEY", "somebody's")
     assert _options(tmp_path).environment()["REALM_API_KEY"] == KEY
-    assert "REALM_API_KEY" not in _options(tmp_path, target=None).environment()
+    assert "REALM_API_KEY" not in _options(tmp_path, api_key=None).environment()
     assert KEY not in repr(_options(tmp_path))
 
 
