@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
+from click.testing import CliRunner
 from realm_abi.contract import load_contract
 from realm_abi.describe import named_lines, wat_import
 from realm_abi.errors import ErrorCode, FinishReason
 from realm_abi.page import example, reference_page
+from realm_harness.commands import conform
 from realm_mocks.host import RULES, Fault, Hashed, MockHost, Return, Run, Stop
 
 CONTRACT = load_contract()
@@ -25,7 +31,6 @@ ERRORS = [ErrorCode.out_of_memory, ErrorCode.cancelled, ErrorCode.limit_exceeded
 
 ASKED: list[dict[str, Any]] = [
     {"temperature": 0.5},
-    {"temperature": float("nan")},
     {"repetition_penalty": 1.5},
 ]
 FLAGS: list[dict[str, Any]] = [
@@ -93,6 +98,17 @@ def test_the_guest_says_what_the_tokens_say(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_the_guest_passes_the_whole_guest_suite(version: int, tmp_path: Path) -> None:
+    module, results = tmp_path / "guest.wasm", tmp_path / "results.json"
+    module.write_bytes(bytes(wasmtime.wat2wasm(example(version))))
+    done = CliRunner().invoke(conform, ["--guest", str(module), "--level", "should", "--json", str(results)])
+    assert done.exit_code == 0, done.output
+    summary = json.loads(results.read_text("utf-8"))["summary"]
+    assert (summary["failed"], summary["non_strict"]) == (0, 0)
+    assert summary["ok"] > summary["unimplemented"] > 0, "it declines what it has no code for, no more"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_the_guest_takes_one_request_after_another(version: int) -> None:
     host = mock(version, script=Hashed(5))
     alone = [host.generate("p" * length, max_tokens=9).check().tokens for length in LENGTHS]
@@ -140,6 +156,13 @@ def test_the_guest_declines_what_it_has_no_code_for(version: int, asked: dict[st
     run = mock(version).generate("a prompt", **asked)
     assert run.error == {1: ErrorCode.internal, 2: ErrorCode.unsupported}[version]
     assert (run.findings, run.text) == ((), "")
+
+
+@pytest.mark.parametrize(
+    "asked", [{"temperature": math.nan}, {"stop_strings": ["", "x"]}, {"min_p": 2.0}], ids=str
+)
+def test_the_guest_of_v2_says_what_is_wrong_first(asked: dict[str, Any]) -> None:
+    assert mock(2).generate("a prompt", **asked).error is ErrorCode.invalid_argument
 
 
 @pytest.mark.parametrize("flags", FLAGS, ids=str)

@@ -10,9 +10,8 @@
   (import "env" "realm_stream_token" (func $stream (param i32 i32) (result i32)))
 
   ;; 0x100 vocab_size, hidden_size, num_layers, max_seq_len      0x180 their names in the metadata
-  ;; 0x200 one token id     0x1000 its bytes, at most 4096     0x2000 text that is ready, and a character begun
-  ;; 0x8000 the metadata, at most 0x8000 bytes
-  ;; 0x10000 the heap: what realm_alloc gave, then the prompt's ids, hidden states, logits, and last the whole text
+  ;; 0x200 one token id     0x8000 the metadata, at most 0x8000 bytes
+  ;; 0x10000 the heap: what realm_alloc gave, then ids, hidden states, logits, a token's bytes, and last the whole text
   (memory (export "memory") 2)
   (data (i32.const 0x180) "\"vocab_size\"\00\00\00\00" "\"hidden_size\"\00\00\00" "\"num_layers\"\00\00\00\00"
                           "\"max_seq_len\"\00\00\00")
@@ -23,7 +22,10 @@
   (global $hidden (mut i32) (i32.const 0)) ;; f32[8, hidden_size]
   (global $row (mut i32) (i32.const 0)) ;; f32[vocab_size]
 
-  (global $size (mut i32) (i32.const 0)) ;; bytes of text at 0x2000
+  (global $piece (mut i32) (i32.const 0)) ;; the bytes of one token
+  (global $room (mut i32) (i32.const 0)) ;; how many there may be
+  (global $text (mut i32) (i32.const 0)) ;; text that is ready, and a character begun
+  (global $size (mut i32) (i32.const 0)) ;; its bytes
   (global $begun (mut i32) (i32.const 0)) ;; of them, those of a character that is not complete
   (global $missing (mut i32) (i32.const 0)) ;; bytes that it still needs
   (global $low (mut i32) (i32.const 0)) ;; its next byte lies between these
@@ -61,7 +63,7 @@
   ;; --------------------------------------------------------------------------------------------------------- text
 
   (func $put (param $byte i32)
-    (i32.store8 (i32.add (i32.const 0x2000) (global.get $size)) (local.get $byte))
+    (i32.store8 (i32.add (global.get $text) (global.get $size)) (local.get $byte))
     (global.set $size (i32.add (global.get $size) (i32.const 1))))
 
   ;; U+FFFD instead of the character that was begun
@@ -71,7 +73,7 @@
     (global.set $missing (i32.const 0))
     (call $put (i32.const 0xef)) (call $put (i32.const 0xbf)) (call $put (i32.const 0xbd)))
 
-  ;; a first byte: how many follow, and what the second may be (no overlong forms, no surrogates, no end beyond U+10FFFF)
+  ;; a first byte: how many follow, and what the second may be: no overlong form, no surrogate, nothing past U+10FFFF
   (func $begin (param $byte i32)
     (if (i32.lt_u (local.get $byte) (i32.const 0x80)) (then (call $put (local.get $byte)) (return)))
     (if (i32.or (i32.lt_u (local.get $byte) (i32.const 0xc2)) (i32.gt_u (local.get $byte) (i32.const 0xf4)))
@@ -101,17 +103,41 @@
         (return)))
     (call $begin (local.get $byte)))
 
+  ;; makes room for a token of so many bytes: each of them may become a U+FFFD; 0 or an error
+  (func $make_room (param $bytes i32) (result i32)
+    (local $new i32) (local $length i32)
+    (local.set $length (i32.sub (global.get $end) (global.get $start)))
+    (global.set $piece (call $take (i64.extend_i32_u (local.get $bytes))))
+    (local.set $new (call $take (i64.add (i64.const 16) (i64.mul (i64.const 3) (i64.extend_i32_u (local.get $bytes))))))
+    (if (i32.or (i32.eqz (global.get $piece)) (i32.eqz (local.get $new))) (then (return (i32.const -9))))
+    (memory.copy (local.get $new) (global.get $text) (global.get $size)) ;; a character begun
+    (global.set $text (local.get $new))
+    (global.set $room (local.get $bytes))
+    (local.set $new (call $take (i64.extend_i32_u (local.get $length)))) ;; the whole text is last again
+    (if (i32.eqz (local.get $new)) (then (return (i32.const -9))))
+    (memory.copy (local.get $new) (global.get $start) (local.get $length))
+    (global.set $start (local.get $new))
+    (global.set $end (i32.add (local.get $new) (local.get $length)))
+    (i32.const 0))
+
   ;; the bytes of token 0x200 go to the text; 0 or an error
   (func $push_token (result i32)
     (local $len i32) (local $i i32)
-    (local.set $len (call $decode (global.get $model) (i32.const 0x200) (i32.const 1)
-                                  (i32.const 0x1000) (i32.const 4096)))
+    (loop $again
+      (local.set $len (call $decode (global.get $model) (i32.const 0x200) (i32.const 1)
+                                    (global.get $piece) (global.get $room)))
+      (if (i32.and (i32.eq (local.get $len) (i32.const -4)) (i32.lt_u (global.get $room) (i32.const 0x1000000)))
+        (then ;; buffer_too_small: again with twice the room
+          (local.set $i (call $make_room (i32.shl (global.get $room) (i32.const 1))))
+          (if (local.get $i) (then (return (local.get $i))))
+          (br $again))))
     (if (i32.lt_s (local.get $len) (i32.const 0)) (then (return (local.get $len))))
-    (if (i32.gt_u (local.get $len) (i32.const 4096)) (then (return (i32.const -14))))
+    (if (i32.gt_u (local.get $len) (global.get $room)) (then (return (i32.const -14))))
+    (local.set $i (i32.const 0))
     (block $end
       (loop $next
         (br_if $end (i32.ge_u (local.get $i) (local.get $len)))
-        (call $push_byte (i32.load8_u (i32.add (i32.const 0x1000) (local.get $i))))
+        (call $push_byte (i32.load8_u (i32.add (global.get $piece) (local.get $i))))
         (local.set $i (i32.add (local.get $i) (i32.const 1)))
         (br $next)))
     (i32.const 0))
@@ -120,11 +146,13 @@
   (func $hand_on (result i32)
     (local $ready i32) (local $answer i32)
     (local.set $ready (i32.sub (global.get $size) (global.get $begun)))
-    (if (i32.eqz (call $take (i64.extend_i32_u (local.get $ready)))) (then (return (i32.const -9))))
-    (memory.copy (global.get $end) (i32.const 0x2000) (local.get $ready))
+    (if (i32.gt_u (i32.add (global.get $end) (local.get $ready)) (global.get $heap))
+      (then
+        (if (i32.eqz (call $take (i64.extend_i32_u (local.get $ready)))) (then (return (i32.const -9))))))
+    (memory.copy (global.get $end) (global.get $text) (local.get $ready))
     (global.set $end (i32.add (global.get $end) (local.get $ready)))
-    (local.set $answer (call $stream (i32.const 0x2000) (local.get $ready)))
-    (memory.copy (i32.const 0x2000) (i32.add (i32.const 0x2000) (local.get $ready)) (global.get $begun))
+    (local.set $answer (call $stream (global.get $text) (local.get $ready)))
+    (memory.copy (global.get $text) (i32.add (global.get $text) (local.get $ready)) (global.get $begun))
     (global.set $size (global.get $begun))
     (local.get $answer))
 
@@ -199,8 +227,9 @@
     (if (local.get $answer) (then (return (local.get $answer))))
     (loop $next
       (local.set $answer
-        (call $exactly (call $layer (global.get $model) (local.get $layer_index) (global.get $hidden) (local.get $values)
-                                    (local.get $position) (global.get $hidden)) ;; out over in: that is allowed
+        (call $exactly (call $layer (global.get $model) (local.get $layer_index)
+                                    (global.get $hidden) (local.get $values) (local.get $position)
+                                    (global.get $hidden)) ;; out over in: that is allowed
                        (i32.shl (local.get $values) (i32.const 2))))
       (if (local.get $answer) (then (return (local.get $answer))))
       (local.set $layer_index (i32.add (local.get $layer_index) (i32.const 1)))
@@ -291,10 +320,14 @@
     (local.set $n (call $encode (global.get $model) (local.get $prompt) (local.get $len)
                                 (local.get $ids) (i32.wrap_i64 (local.get $room)))) ;; a capacity in bytes
     (if (i32.lt_s (local.get $n) (i32.const 0)) (then (return (local.get $n))))
+    (if (i32.gt_u (local.get $n) (i32.shr_u (i32.wrap_i64 (local.get $room)) (i32.const 2)))
+      (then (return (i32.const -14)))) ;; more than the capacity
     (if (i32.gt_u (local.get $n) (i32.load offset=12 (i32.const 0x100))) (then (return (i32.const -10))))
     (if (i32.eqz (local.get $n)) (then (return (i32.const -1))))
     (global.set $start (global.get $heap)) ;; the text is the heap's last piece, so it can grow
     (global.set $end (global.get $start))
+    (local.set $answer (call $make_room (i32.const 256)))
+    (if (local.get $answer) (then (return (local.get $answer))))
     (if (i32.eqz (i32.load (local.get $options))) (then (return (i32.const 0)))) ;; max_tokens 0
     (local.set $answer (call $prefill (local.get $ids) (local.get $n)))
     (if (local.get $answer) (then (return (local.get $answer))))
