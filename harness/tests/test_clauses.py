@@ -6,8 +6,9 @@ import pytest
 from realm_harness.case import CHAPTERS, CHAT, load_cases
 from realm_harness.clauses import clause, register
 from realm_harness.guestsuite import GUEST
+from realm_harness.hostsuite.conform import HOST
 
-SUITES = (CHAT, GUEST)
+SUITES = (CHAT, GUEST, HOST)
 
 
 def test_every_clause_is_tested_and_every_case_has_a_clause() -> None:

@@ -16,7 +16,7 @@ from realm_harness.hostsuite.host import HostUnavailable
 from realm_harness.hostsuite.oracle import Known, refusal
 from realm_harness.hostsuite.report import read_report
 from realm_harness.hostsuite.script import Script
-from realm_harness.hostsuite.subject import HostSubject
+from realm_harness.hostsuite.subject import HostSubject, Settings
 
 MOCK = "python:realm_mocks.host.probed:mock_host"
 KNOWN = Known({"vocab_size": 100, "hidden_size": 8}, {"model": {1}, "session": {3, 4}})
@@ -24,7 +24,7 @@ KNOWN = Known({"vocab_size": 100, "hidden_size": 8}, {"model": {1}, "session": {
 
 @pytest.fixture(scope="module")
 def mock() -> Iterator[HostSubject]:
-    with open_host(launcher_of(MOCK)) as subject:
+    with open_host(launcher_of(MOCK), Settings(calls=20_000)) as subject:
         yield subject
 
 
@@ -38,7 +38,7 @@ def test_the_mock_host_keeps_the_contract(mock: HostSubject) -> None:
 
 def test_case_ids_are_unique_and_every_import_has_cases() -> None:
     cases = host_cases()
-    assert len({case.id for case in cases}) == len(cases) >= 100
+    assert len({case.id for case in cases}) == len(cases) >= 150
     asked = {name for case in cases for name in case.imports}
     assert asked == {name for name, function in load_contract().imports.items() if function.params}
 

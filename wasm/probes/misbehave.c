@@ -11,7 +11,7 @@ static __attribute__((noinline)) uint32_t deeper(uint32_t depth) {
 
 static int is(const char *word, const char *name) {
   while (*name && *word == *name) word++, name++;
-  return !*name && *word <= ' ';
+  return !*name && (*word <= ' ' || *word == ';');
 }
 
 int misbehave(const char *word) {

@@ -11,8 +11,9 @@
  *   spin n NAME n...                   n times, without watching
  *   fill start size | put start HEX | word start n...     writes memory
  *   peek start size | digest start size                   tells of it; `text` tells size and digest of the text
+ *   load place                         the u32 that lies there
  *   grow n | hog | burn n              memory, time
- *   say n                              hands on n bytes of text
+ *   say n                              hands on n bytes of text, the i-th is the digit i / 7 % 10
  *   end n                              generate answers n
  *   loop, recurse, table, beyond, trap does not come back
  *
@@ -23,7 +24,7 @@
 #include "probe.h"
 
 #define PAGE 65536u
-enum { SCRIPT_BYTES = 24 << 10, REPORT_BYTES = 48 << 10, FREE_BYTES = 1 << 20 };
+enum { SCRIPT_BYTES = 24 << 10, REPORT_BYTES = 48 << 10, FREE_BYTES = 1 << 20, LINE_BYTES = 480 };
 
 static char script[SCRIPT_BYTES + 1];
 static uint32_t results[MAX_RESULTS];
@@ -197,12 +198,12 @@ static void words(const Probe *probe, uint32_t start) {
   while (more()) *values++ = number(probe);
 }
 
-static void say(Probe *probe, uint32_t size) {
-  static const char line[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde ";
-  while (size) {
-    uint32_t piece = size < 64 ? size : 64;
+static void say(Probe *probe, uint32_t size) { /* digits, so that what is lost or doubled shows */
+  static char line[LINE_BYTES];
+  for (uint32_t said = 0; said < size; said += LINE_BYTES) {
+    uint32_t piece = size - said < LINE_BYTES ? size - said : LINE_BYTES;
+    for (uint32_t i = 0; i < piece; i++) line[i] = (char)('0' + (said + i) / 7 % 10);
     if (!hand_on(probe, line, piece)) return;
-    size -= piece;
   }
 }
 
@@ -233,6 +234,7 @@ static int32_t execute(Probe *probe) {
   if (word("text")) return tell_digest(text_at, text_size), (int32_t)text_size;
   if (word("put")) put(number(probe));
   else if (word("word")) words(probe, number(probe));
+  else if (word("load")) value = *(const int32_t *)(uintptr_t)number(probe);
   else if (word("grow")) value = (int32_t)__builtin_wasm_memory_grow(0, number(probe));
   else if (word("hog")) value = (int32_t)hog();
   else if (word("burn")) value = (int32_t)(burn(number(probe)) & 1);

@@ -36,6 +36,16 @@ class World:
         return {"vocab_size": self.vocab_size, "hidden_size": self.hidden_size}
 
 
+def put_ids(script: Script, world: World, tokens: str, place: str = IDS) -> None:
+    """Puts ordinary tokens, here called 5 to 20, at a place.
+
+    They are spread over the vocabulary: its first ids are often special tokens that were never trained, and
+    all have the same embedding.
+    """
+    ids = [world.vocab_size * (int(token) - 4) // 20 for token in tokens.split()]
+    script.do(f"word {place} {' '.join(map(str, ids))}")
+
+
 def prepare(script: Script, world: World) -> None:
     """Puts everything in its place."""
     options = load_contract().structs["GenOptions"].pack(max_tokens=1, temperature=0.0)

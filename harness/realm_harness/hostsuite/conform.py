@@ -6,12 +6,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
-from realm_harness.case import Case
+from realm_harness.case import Case, Suite, load_cases
 from realm_harness.hostsuite.grid import grid_cases
 from realm_harness.hostsuite.host import HostUnavailable, Launcher
 from realm_harness.hostsuite.local import PREFIX, local_launcher
 from realm_harness.hostsuite.served import CommandLauncher
-from realm_harness.hostsuite.subject import HostSubject
+from realm_harness.hostsuite.subject import HostSubject, Settings
+
+HOST = Suite(
+    "realm_harness.hostsuite.chapters",
+    ("effect", "request", "isolate", "load", "contain"),
+)
+"""The chapters in the order in which they run: what may hurt a host comes last."""
 
 
 def launcher_of(
@@ -29,9 +35,9 @@ def launcher_of(
 
 
 @contextmanager
-def open_host(launcher: Launcher) -> Iterator[HostSubject]:
+def open_host(launcher: Launcher, settings: Settings | None = None) -> Iterator[HostSubject]:
     """The host, running both probes if it takes both. HostUnavailable if it runs none."""
-    subject = HostSubject(launcher)
+    subject = HostSubject(launcher, settings or Settings())
     try:
         subject.open()
         yield subject
@@ -41,6 +47,6 @@ def open_host(launcher: Launcher) -> Iterator[HostSubject]:
 
 def host_cases(globs: Iterable[str] = ()) -> list[Case]:
     """All cases in the order in which they run, or those whose id matches one of `globs`."""
-    cases = grid_cases()
+    cases = [*grid_cases(), *load_cases(suite=HOST)]
     wanted = list(globs)
     return [case for case in cases if not wanted or any(fnmatchcase(case.id, glob) for glob in wanted)]

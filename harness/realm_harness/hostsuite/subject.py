@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +14,7 @@ from realm_abi.contract import load_contract
 from realm_abi.guests import probe_bytes
 
 from realm_harness.case import Broken, Case, Unsupported
-from realm_harness.hostsuite.baseline import HIDDEN, IDS, OUT, World
+from realm_harness.hostsuite.baseline import HIDDEN, IDS, OUT, World, put_ids
 from realm_harness.hostsuite.host import Host, HostUnavailable, Launcher, Refused, Reply
 from realm_harness.hostsuite.report import Report, read_report
 from realm_harness.hostsuite.script import Script
@@ -118,6 +120,51 @@ class HostSubject:
             raise Broken(f"a request whose guest made these calls ended with {reply.failure}: {calls[:600]}")
         return read_report(script, reply.text)
 
+    @property
+    def versions(self) -> list[int]:
+        """The versions of the ABI whose probe the host takes."""
+        return sorted(self._hosts)
+
+    @property
+    def any_version(self) -> int:
+        """One of them."""
+        return self.versions[-1]
+
+    def read(self, script: Script, reply: Reply) -> Report:
+        """The report in a reply."""
+        return read_report(script, reply.text)
+
+    @contextmanager
+    def meanwhile(self, version: int, scripts: list[Script]) -> Iterator[Callable[[], list[Reply]]]:
+        """Runs requests while the body runs; what it is given waits for their replies."""
+        with ThreadPoolExecutor(len(scripts)) as pool:
+            running = [pool.submit(self.attempt, version, script) for script in scripts]
+            yield lambda: [future.result() for future in running]
+
+    def refusal(self, wasm: bytes) -> str | None:
+        """What the host says when it does not take a module, None if it takes it."""
+        try:
+            self.launcher.launch(wasm).close()
+        except Refused as refused:
+            return str(refused)
+        return None
+
+    def never_answers(self, wasm: bytes, what: str) -> None:
+        """Broken if a guest with this module is answered with success, or never; or if others notice."""
+        try:
+            host = self.launcher.launch(wasm)
+        except Refused:
+            return
+        try:
+            reply = host.complete("hello", max_tokens=4)
+        finally:
+            host.close()
+        if reply.hung:
+            raise Broken(f"a module with {what} is never ended: {reply.failure}")
+        if not reply.failure:
+            raise Broken(f"a module with {what} is answered as if it had succeeded: {reply.text!r}")
+        self.still_well(self.any_version, f"a module with {what}")
+
     def together(self, version: int, scripts: list[Script]) -> list[Reply]:
         """Requests at the same time."""
         with ThreadPoolExecutor(len(scripts)) as pool:
@@ -201,7 +248,7 @@ class HostSubject:
 
 def computation(script: Script, version: int, world: World) -> list[int]:
     """Adds what a loop does: three tokens, then one more; the numbers of the calls that give logits."""
-    script.do(f"word {IDS} 5 6 7 8")
+    put_ids(script, world, "5 6 7 8")
     if version == 1:
         return [layerwise(script, world, 3, 0), layerwise(script, world, 1, 3)]
     session = script.call("realm_session_open", "M")

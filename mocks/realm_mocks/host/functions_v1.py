@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ from realm_mocks.host.rules import Expected
 from realm_mocks.host.watch_v1 import WatchV1
 
 TENSORS_PER_LAYER = 9
+
+GGUF_HEADER = struct.Struct("<4sIQQ")
+GGUF_VERSION = 3
+LEAST_TENSOR, LEAST_KEY = 33, 13
+"""Bytes that the description of a tensor and a key take at least."""
 
 
 class FunctionsV1(HostFunctions):
@@ -120,9 +126,9 @@ class FunctionsV1(HostFunctions):
         return self.model.handle
 
     def realm_store_model(self, gguf: U8, model_id: int, /) -> int:
-        """Takes any bytes for a model; it is the scripted one."""
-        if not gguf.size:
-            raise AbiError(ErrorCode.invalid_argument, "an empty file is no model")
+        """Takes any GGUF file for a model; it is the scripted one."""
+        if not plausible_gguf(gguf.tobytes()):
+            raise AbiError(ErrorCode.invalid_argument, "this is no GGUF file")
         taken = {self.model.handle, *self._stored}
         handle = model_id or max(taken) + 1
         if handle in taken:
@@ -169,6 +175,16 @@ class FunctionsV1(HostFunctions):
             tokens.append(token)
         self.texts.append(tokenizer.decode(tokens[length:]).decode(errors="replace"))
         return _put(self.texts[-1].encode() + b"\0", out)
+
+
+def plausible_gguf(data: bytes) -> bool:
+    """Whether bytes begin as a GGUF file does, with no more tensors and keys than they can hold."""
+    if len(data) < GGUF_HEADER.size:
+        return False
+    magic, version, tensors, keys = GGUF_HEADER.unpack_from(data)
+    rest = len(data) - GGUF_HEADER.size
+    fits = tensors * LEAST_TENSOR + keys * LEAST_KEY <= rest
+    return bool(magic == b"GGUF" and 1 <= version <= GGUF_VERSION and tensors and fits)
 
 
 def _put(data: bytes, out: U8) -> int:

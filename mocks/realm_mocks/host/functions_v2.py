@@ -136,6 +136,8 @@ class FunctionsV2(HostFunctions):
         del logprob
         target = self.sessions.get(self.owner, session)
         self.model.check_tokens(np.asarray([token], dtype=np.uint32))
+        if self.watch.emits and self.watch.emits[-1][1] & STOP_TOKEN:
+            raise AbiError(ErrorCode.invalid_argument, "the token before was a stop token")
         self.watch.emitted(target, token, flags)
         self.texts.append(text)
         return 0
