@@ -77,13 +77,21 @@ def function_lines(contract: Contract, function: Function, *, is_import: bool) -
         lines.append("")
     lines.append(f"**Answers** {function.result_doc}.")
     lines += _notes(function)
-    if function.errors:
-        codes = {code.name: code.code for code in contract.errors}
+    return lines + _error_lines(contract, function)
+
+
+def _error_lines(contract: Contract, function: Function) -> list[str]:
+    """A table of a function's own errors, then the names of those that any import may answer."""
+    numbers = {code.name: code.code for code in contract.errors}
+    when = dict(zip(function.errors, function.conditions, strict=True))
+    own = {name: sentence for name, sentence in when.items() if contract.any_import.get(name) != sentence}
+    lines = []
+    if own:
         lines += ["", "| error | when |", "|---|---|"]
-        lines += [
-            f"| {codes[name]} {name} | {when} |"
-            for name, when in zip(function.errors, function.conditions, strict=True)
-        ]
+        lines += [f"| {numbers[name]} {name} | {sentence} |" for name, sentence in own.items()]
+    common = [name for name in when if name not in own]
+    if common:
+        lines += ["", f"{'Besides' if own else 'Errors'}, as any import: {', '.join(common)}."]
     return lines
 
 
