@@ -11,6 +11,7 @@ import click
 from realm_abi.contract import load_contract
 from realm_abi.describe import named_lines, overview_lines
 from realm_abi.generate import c_header
+from realm_abi.interface import LONGEST_MESSAGE, ModuleRejected, printable
 from realm_abi.page import reference_page
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ def check(module: Path) -> None:
         from realm_abi.checking import check_module
     except ModuleNotFoundError as error:
         raise BadInput(f"{error}; this needs: pip install 'realm-harness[guest]'") from None
-    from realm_abi.interface import ModuleRejected
-
     try:
         report = check_module(module)
     except ModuleRejected as error:
@@ -74,6 +73,7 @@ def _report_lines(module: Path, report: Report) -> list[str]:
     lines += [f"  exports {name} {item.signature or item.kind}" for name, item in report.exports.items()]
     lines += [f"  remark: {remark}" for remark in report.remarks]
     lines += [f"  WRONG: {problem}" for problem in report.problems]
+    lines = [printable(line, LONGEST_MESSAGE) for line in lines]  # names come from the module
     count = len(report.problems)
     lines.append(f"{count} problem{'s' * (count != 1)}" if count else "ok: a host can load it")
     return lines

@@ -16,8 +16,27 @@ CORE_VERSION = (1).to_bytes(4, "little")
 COMPONENT_LAYER = b"\x01\x00"
 
 
+LONGEST_NAME, LONGEST_MESSAGE = 80, 600
+
+
 class ModuleRejected(Exception):
-    """A module that cannot be a guest; one line says why, and after a semicolon what to do about it."""
+    """A module that cannot be a guest; one line says why, and after a semicolon what to do about it.
+
+    A module's names get into the line, so it is made fit to be shown: printable, and not without end.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message, LONGEST_MESSAGE))
+
+
+def printable(text: str, limit: int = LONGEST_NAME) -> str:
+    """A text of unknown origin with control characters escaped, its middle left out where it is too long."""
+    if len(text) > limit:
+        text = f"{text[: limit // 2]}...{text[-limit // 2 :]}"
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +121,7 @@ def examine(contract: Contract, imports: Iterable[Imported], exports: Mapping[st
 
 
 def _import_problems(contract: Contract, item: Imported) -> list[str]:
-    name = f"{item.module}.{item.name}"
+    name = f"{printable(item.module)}.{printable(item.name)}"
     function = contract.imports.get(item.name) if item.module == contract.import_module else None
     if function is None:
         return [f"unknown import {name} ({item.kind}); guests get the imports of the contract and no others"]

@@ -126,6 +126,14 @@ def test_check_tells_of_proposals_that_guests_may_not_use(tmp_path: Path) -> Non
     assert "2 problems" in result.output
 
 
+def test_check_of_names_that_would_drive_the_terminal(tmp_path: Path) -> None:
+    text = r'(module (import "env" "\1b[31m\0a" (func)) (func (export "\1b[2J")))'
+    result = run("check", wat(tmp_path / "names.wasm", text))
+    assert result.exit_code == 1
+    assert result.output.replace("\n", "").isprintable()
+    assert r"\x1b[31m\n" in result.output
+
+
 def sparse(path: Path) -> None:
     with path.open("wb") as file:
         file.write(b"\0asm\1\0\0\0")

@@ -158,3 +158,13 @@ def test_our_guests_import_only_the_contract(runtime: Runtime, version: str) -> 
 def test_there_are_two_guests() -> None:
     with pytest.raises(ValueError, match="no guest 'v3'"):
         guest_bytes("v3")
+
+
+@pytest.mark.parametrize(
+    "name", [r"a\0ab\1b[31m", "x" * 100_000, r"\e2\80\a8"], ids=["controls", "long", "separator"]
+)
+def test_names_of_a_module_are_made_fit_to_be_shown(runtime: Runtime, name: str) -> None:
+    message = rejection(runtime, wat(f'(import "env" "{name}" (func))'))
+    assert message.isprintable()
+    assert len(message) < 1000
+    assert message.endswith("guests get the imports of the contract and no others")
