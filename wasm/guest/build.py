@@ -30,14 +30,26 @@ FLAGS = (
 LINK_FLAGS = {"v1": ("-Wl,--initial-memory=2097152",), "v2": ()}
 
 
-def build(version: str, output: Path, *, defines: Sequence[str] = (), extra: Sequence[Path] = ()) -> None:
+def build(
+    version: str,
+    output: Path,
+    *,
+    defines: Sequence[str] = (),
+    extra: Sequence[Path] = (),
+    folder: Path = HERE,
+    cache: Path | None = None,
+) -> None:
     """Builds the guest of one version (`v1`, `v2`) into `output`.
 
-    `defines` are preprocessor names, `extra` further C files: what makes a variant of a guest. Raises
+    `defines` are preprocessor names, `extra` further C files, `folder` where the sources lie: what makes a
+    variant of a guest. `cache` keeps what is compiled, for further builds in the same folder. Raises
     subprocess.CalledProcessError if the compiler refuses, with its messages on stderr.
     """
     sources = [f"{name}.c" for name in SOURCES[version]]
-    compile_guest(sources, output, link_flags=LINK_FLAGS[version], defines=defines, extra=extra)
+    link_flags = LINK_FLAGS[version]
+    compile_guest(
+        sources, output, link_flags=link_flags, defines=defines, extra=extra, folder=folder, cache=cache
+    )
 
 
 def compile_guest(
@@ -47,20 +59,22 @@ def compile_guest(
     link_flags: Sequence[str] = (),
     defines: Sequence[str] = (),
     extra: Sequence[Path] = (),
+    folder: Path = HERE,
+    cache: Path | None = None,
 ) -> None:
-    """Compiles C files of this folder, by name, and `extra` ones into one module."""
+    """Compiles C files of a folder, by name, and `extra` ones into one module."""
     with tempfile.TemporaryDirectory() as scratch:
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": scratch,
-            "ZIG_GLOBAL_CACHE_DIR": scratch,
-            "ZIG_LOCAL_CACHE_DIR": scratch,
+            "ZIG_GLOBAL_CACHE_DIR": str(cache or scratch),
+            "ZIG_LOCAL_CACHE_DIR": str(cache or scratch),
         }
         built = Path(scratch) / "guest.wasm"
         command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *link_flags, "-I."]
         command += [f"-D{name}" for name in defines]
         command += [*sources, *map(str, extra), "-o", str(built)]
-        subprocess.run(command, cwd=HERE, env=environment, check=True)
+        subprocess.run(command, cwd=folder, env=environment, check=True)
         output.write_bytes(built.read_bytes())
 
 

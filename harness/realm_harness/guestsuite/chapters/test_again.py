@@ -96,7 +96,9 @@ def test_the_penalised_context_does_not_stay(guest: GuestSubject) -> None:
     with guest.instance(script) as requests:
         offered(requests.run("AB", max_tokens=3, repetition_penalty=1.5))
         run = offered(requests.run("p", max_tokens=1, repetition_penalty=1.5))
+        again = offered(requests.run("A", max_tokens=1, repetition_penalty=1.5))
     demand_of(run, run.text == "A", f"after a prompt with 'A' another's text is {run.text!r}, not 'A'")
+    demand_of(again, again.text == "B", f"asked 'A' again its text is {again.text!r}; due was 'B'")
 
 
 @guest_case("GUEST-AGAIN-007", "again.options", "options are a request's")

@@ -44,7 +44,7 @@ def test_negative_logits(guest: GuestSubject) -> None:
 def test_almost_zero_is_zero(guest: GuestSubject) -> None:
     """A temperature below 1e-7 is greedy."""
     logits = np.zeros(VOCABULARY.vocab_size, dtype=np.float32)
-    logits[ord("m")] = 1e-6
+    logits[ord("m")] = 1e-9
     for temperature in (0.0, 1e-8, 9e-8):
         run = well(guest.run(Fixed(logits), max_tokens=3, temperature=temperature, seed=5))
         demand_of(run, run.tokens == (109,) * 3, f"at temperature {temperature} it took {run.tokens}")
@@ -74,7 +74,7 @@ def test_what_is_no_number_does_not_win(guest: GuestSubject) -> None:
     """A logit that is NaN or -infinity does not win."""
     for value in (np.nan, -np.inf):
         logits = np.full(VOCABULARY.vocab_size, -3.0, dtype=np.float32)
-        logits[[0, 1, 64, 200]] = value
+        logits[[0, 1, 64, 117, 200]] = value
         logits[ord("q")] = -2.0
         run = well(guest.run(Fixed(logits), max_tokens=3))
         demand_of(run, run.tokens[:2] == (113, 113), f"with some logits {value} it took {run.tokens}")

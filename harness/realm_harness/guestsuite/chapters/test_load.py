@@ -62,8 +62,8 @@ def test_memory_that_ends(guest: GuestSubject) -> None:
 @guest_case("GUEST-LOAD-006", "load.reuse", "an instance that keeps everything dies of it", imports=())
 def test_memory_is_used_again(guest: GuestSubject) -> None:
     """The memory of a request is used again for the next ones."""
-    with guest.instance("abc") as requests:
-        runs = [well(requests.run("x" * 3000, max_tokens=0)) for _ in range(60)]
+    with guest.instance(SAYS_A, tokenizer=FEW) as requests:
+        runs = [well(requests.run("x" * 20_000, max_tokens=2)) for _ in range(60)]
     grown = runs[-1].memory_bytes - runs[4].memory_bytes
     demand_of(runs[-1], grown == 0, f"from request 5 to 60 its memory grew by {grown} bytes")
 

@@ -49,6 +49,7 @@ def test_it_does_not_compound(guest: GuestSubject) -> None:
 def test_1_is_off(guest: GuestSubject) -> None:
     """A penalty of 1 changes nothing."""
     check_text(guest, {"A": 2.0, "B": 1.99999}, "A", 1.0, "AAA")
+    follows(guest, row({"A": 3.0, "B": 0.5}), prompt="AB", repetition_penalty=1.0)
 
 
 @guest_case("GUEST-PENALTY-006", "penalty.generated", "below 1 it is a reward")
@@ -60,7 +61,7 @@ def test_below_1_it_favours(guest: GuestSubject) -> None:
 @guest_case("GUEST-PENALTY-007", "penalty.sampled", "most requests are sampled")
 def test_it_holds_for_samples(guest: GuestSubject) -> None:
     """Samples follow the softmax of the penalised logits."""
-    values = row({"A": 1.2, "B": 0.6, "C": -0.6})
-    penalised = row({"A": 0.6, "B": 0.3, "C": -1.2})
+    values = row({"A": 4.0, "B": 1.0, "C": -1.0})
+    penalised = row({"A": 2.0, "B": 0.5, "C": -2.0})
     # All three stand in the prompt, so the distribution is the same at every position.
     follows(guest, values, softmax(penalised, 1.0), prompt="ABC", repetition_penalty=2.0)

@@ -5,6 +5,8 @@ Half of the cases are made from the contract, one for each import whose results 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from realm_abi.contract import Function, load_contract
 from realm_mocks.host import Fault, Overlong, Return, ShortWrite
 
@@ -26,28 +28,47 @@ FIXED = {
 CHECKED = {*FIXED, "realm_decode", "realm_decode_tokens"}
 """Imports whose largest results cannot be true."""
 
+UNSIZED = {"realm_forward", "realm_session_open"}
+"""Those whose result does not count what they wrote."""
 
-def check_lie(guest: GuestSubject, function: str, value: int) -> None:
+
+def check_lies(guest: GuestSubject, function: str, values: Iterable[int]) -> None:
     """A result that cannot be true ends the request with an error, at the first and at a later call."""
-    for nth in (1, 3):
-        run = guest.run("abcdef", faults=[Fault(Return(value), function, nth)])
-        if not run.faults_met:
-            continue
-        at = next(call.index for call in run.trace if call.faults)
-        what = f"{function} answered {value} at its call {nth}"
-        demand_of(run, run.fault is None, f"{what}, and the guest broke: {run.fault}", at)
-        kept_rules(run)
-        demand_of(run, len(run.trace) < MOST_CALLS, f"{what}, and {len(run.trace)} calls were made", at)
-        demand_of(run, run.error is not None, f"{what}, and generate answered {run.answer}", at)
+    for value in values:
+        for nth in (1, 3):
+            run = guest.run("abcdef", faults=[Fault(Return(value), function, nth)])
+            if not run.faults_met:
+                continue
+            at = next(call.index for call in run.trace if call.faults)
+            what = f"{function} answered {value} at its call {nth}"
+            demand_of(run, run.fault is None, f"{what}, and the guest broke: {run.fault}", at)
+            kept_rules(run)
+            demand_of(run, len(run.trace) < MOST_CALLS, f"{what}, and {len(run.trace)} calls were made", at)
+            demand_of(run, run.error is not None, f"{what}, and generate answered {run.answer}", at)
 
 
-def made(function: Function, value: int) -> Check:
+def beyond_room(guest: GuestSubject, function: str) -> Iterator[int]:
+    """One more than the room that the guest gives the function's answer, for each room that it gives."""
+    rooms = {
+        window.count
+        for call in guest.run("abcdef").calls(function)
+        for window in call.windows
+        if window.direction == "out" and window.count
+    }
+    yield from (room + 1 for room in sorted(rooms))
+
+
+def made(function: Function, word: str) -> Check:
     """The case of one import."""
 
     def check(guest: GuestSubject) -> None:
-        check_lie(guest, function.name, value)
+        if word == "zero":
+            check_lies(guest, function.name, [0])
+        else:
+            beyond = [] if function.name in UNSIZED else beyond_room(guest, function.name)
+            check_lies(guest, function.name, [HUGE, *beyond])
 
-    shown = "0" if value == 0 else "2^31 - 1"
+    shown = "0" if word == "zero" else "more than there is room for"
     check.__doc__ = f"The result {shown} from {function.name}, which cannot be true, is an error."
     check.__module__ = __name__
     return check
@@ -56,7 +77,7 @@ def made(function: Function, value: int) -> Check:
 def install() -> None:
     """Puts the cases into this module, where the suite and pytest find them."""
     for function in load_contract().imports.values():
-        for names, value, word in ((CHECKED, HUGE, "huge"), (FIXED, 0, "zero")):
+        for names, word in ((CHECKED, "huge"), (FIXED, "zero")):
             if function.name in names:
                 marked = guest_case(
                     f"GUEST-RESULT-{function.name}-{word}",
@@ -65,7 +86,7 @@ def install() -> None:
                     versions=(function.version,),
                     imports=(function.name,),
                 )
-                globals()[f"test_{function.name}_{word}"] = marked(made(function, value))
+                globals()[f"test_{function.name}_{word}"] = marked(made(function, word))
 
 
 install()

@@ -84,5 +84,5 @@ def test_ignored(guest: GuestSubject) -> None:
 @guest_case("GUEST-STOPTOKEN-008", "stop.token", "a stop token in the prompt has stopped nothing")
 def test_in_the_prompt(guest: GuestSubject) -> None:
     """A stop token in the prompt ends nothing."""
-    run = well(guest.run(STEPS, "bb", **stopping(guest, C)))
+    run = well(guest.run(STEPS, "bc", **stopping(guest, C)))
     demand_of(run, run.text == "ab", f"the text is {run.text!r}; due was 'ab'")
