@@ -260,7 +260,6 @@ def test_tokens_text_and_logprobs_are_those_of_a_plain_loop(tiny: Bench) -> None
     strings that the text contains, on whatever tokens they begin and end.
     """
     compared: list[bool] = []
-    ends: set[FinishReason | None] = set()
 
     @settings(max_examples=REQUESTS, deadline=None)
     @given(text=texts, asked=options, more=st.one_of(only_v1, only_v2), data=st.data())
@@ -272,12 +271,22 @@ def test_tokens_text_and_logprobs_are_those_of_a_plain_loop(tiny: Bench) -> None
             found = whole[start : start + data.draw(st.integers(1, 4))]
             stops = data.draw(st.lists(st.sampled_from([found or "x", "zzzz", " "]), max_size=3, unique=True))
             request = replace(request, stop=tuple(stops))
-        ends.add(plain(tiny.model, request).reason)
         compared.append(compare(tiny, request))
 
     run()
     assert len(compared) >= REQUESTS
     assert sum(compared) > 0.9 * len(compared)
+
+
+def test_every_way_to_end_is_compared(tiny: Bench) -> None:
+    """Long, hot answers: some meet a stop token, some the stop string, the others the limit."""
+    ends = set()
+    for seed in range(40):
+        request = tiny.request(
+            "hello", 2, temperature=1.7, seed=seed, max_tokens=80, stop=("e",) if seed % 4 == 0 else ()
+        )
+        compare(tiny, request)
+        ends.add(plain(tiny.model, request).reason)
     assert ends == {FinishReason.stop_token, FinishReason.stop_string, FinishReason.max_tokens}
 
 

@@ -13,17 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import wasmtime
-from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.guests import guest_bytes
 from realm_abi.hostapi import F32, U8, U32
 from realm_abi.sandbox import GuestModule, Runtime
-
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
 
 HERE = Path(__file__).resolve().parent
 EOS = 0
