@@ -4,8 +4,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says more about the machine than about the code. In a pipeline the examples are the
-# same in each run, so that a red run means a change; at the desk they are new each time.
+# How long an example takes says more about the machine than about the code. In a pipeline the examples are
+# the same in each run, so that a red run means a change; at the desk they are new each time.
 settings.register_profile(
     "realm",
     deadline=None,
