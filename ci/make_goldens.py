@@ -1,10 +1,9 @@
 """Make, or check in full, the goldens that hold the reference to Hugging Face transformers.
 
-    python ci/make_goldens.py MODEL.gguf            writes
-    reference/tests/data/{logits.npz,tokens.json,sentencepiece.json} python ci/make_goldens.py MODEL.gguf
-    --check    compares all logits of all positions with the reference, and writes nothing
+    python ci/make_goldens.py MODEL.gguf            writes reference/tests/data
+    python ci/make_goldens.py MODEL.gguf --check    compares every logit, writes nothing
 
-Needs torch, transformers, gguf, accelerate and sentencepiece, which the project itself does not; install
+The data are logits.npz, tokens.json and sentencepiece.json. Needs torch, transformers, gguf, accelerate and sentencepiece, which the project itself does not; install
 them in an environment of their own. The model is read by transformers' own GGUF support in float32; nothing
 is downloaded.
 """

@@ -43,8 +43,7 @@ class Generation:
         self._ended = False
         self._cancel_callbacks: list[Callable[[], None]] = []
 
-    # ------------------------------------------------------------------------------------------- the
-    # reader's side
+    # ------------------------------------------------------------------------------ the reader's side
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self._iterate()
@@ -66,8 +65,7 @@ class Generation:
                 self._wake.clear()
             await self._wake.wait()
 
-    # ----------------------------------------------------------------------------------------------- from
-    # any thread
+    # --------------------------------------------------------------------------------- from any thread
 
     def cancel(self, cause: Failed | None = None) -> None:
         """Stop the work: without a `cause` because nobody wants it any more, with one as a failure. Later
@@ -101,8 +99,7 @@ class Generation:
         """The failure that stopped it, if it was one."""
         return self._cause
 
-    # --------------------------------------------------------------------------------------------- the
-    # guest's side
+    # ------------------------------------------------------------------------------- the guest's side
 
     def start(self) -> None:
         """A guest thread has taken the request out of the queue."""
