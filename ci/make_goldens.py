@@ -3,9 +3,9 @@
     python ci/make_goldens.py MODEL.gguf            writes reference/tests/data
     python ci/make_goldens.py MODEL.gguf --check    compares every logit, writes nothing
 
-The data are logits.npz, tokens.json and sentencepiece.json. Needs torch, transformers, gguf, accelerate and sentencepiece, which the project itself does not; install
-them in an environment of their own. The model is read by transformers' own GGUF support in float32; nothing
-is downloaded.
+The data are logits.npz, tokens.json and sentencepiece.json. Needs torch, transformers, gguf, accelerate and
+sentencepiece, which the project itself does not; install them in an environment of their own. The model is
+read by transformers' own GGUF support in float32; nothing is downloaded.
 """
 
 from __future__ import annotations
