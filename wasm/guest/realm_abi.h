@@ -71,7 +71,7 @@ typedef struct {
   float min_p; /* Drop tokens less likely than this times the likeliest; 0 is off. */
   float repetition_penalty; /* Positive logits of tokens in the context are divided by it, others multiplied; 1 is off. */
   uint32_t prefill_chunk; /* Prompt tokens per realm_forward; 0 is the guest's choice. */
-  uint64_t seed; /* Key of the sampling noise, which depends on (seed, position) alone. */
+  uint64_t seed; /* Key of the sampling noise, which depends on (seed, position) alone; 0 is a seed like any other. */
   uint32_t stop_tokens_ptr; /* u32[stop_tokens_count]. */
   uint32_t stop_tokens_count; /* How many stop tokens there are. */
   uint32_t stop_strings_ptr; /* TextRef[stop_strings_count]; an empty string is an invalid_argument. */
