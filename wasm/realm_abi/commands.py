@@ -60,7 +60,8 @@ def check(module: Path) -> None:
     try:
         report = check_module(module)
     except ModuleRejected as error:
-        raise BadInput(f"{module}: {error}") from None
+        named = str(error) if str(module) in str(error) else f"{module}: {error}"
+        raise BadInput(named) from None
     click.echo("\n".join(_report_lines(module, report)))
     if report.problems:
         sys.exit(BROKEN)
