@@ -62,9 +62,19 @@ class Imports:
         self._callbacks.clear()
 
     def _call_of(self, function: Function, guarded: Guarded) -> _wasmtime.HostCall:
+        allowance, works_cancelled, cancelled = self._allowance, function.cleanup, int(ErrorCode.cancelled)
+
         def call(raw: list[Raw]) -> int | str:
             try:
-                return self._answer(function, guarded, raw)
+                if self.memory is None:
+                    raise HostTrap("an import was called before the module had started")
+                if allowance.cancelled and not works_cancelled:
+                    answer = cancelled
+                else:
+                    answer = guarded(self.memory, *raw)
+                self.last_answer = answer
+                allowance.begin()
+                return answer
             except HostTrap as trap:
                 self.trap_message = str(trap)
             except (
@@ -74,13 +84,3 @@ class Imports:
             return ENDED
 
         return call
-
-    def _answer(self, function: Function, guarded: Guarded, raw: list[Raw]) -> int:
-        if self.memory is None:
-            raise HostTrap("an import was called before the module had started")
-        if self._allowance.cancelled and not function.cleanup:
-            self.last_answer = int(ErrorCode.cancelled)
-        else:
-            self.last_answer = guarded(self.memory, *raw)
-        self._allowance.begin()
-        return self.last_answer

@@ -9,6 +9,7 @@ gets the values as they lie, and never lets an exception pass.
 from __future__ import annotations
 
 import ctypes
+import functools
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,11 +45,12 @@ class GuestMemory:
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
         self._store = store
         self._memory = memory
+        self._size_of = (store._context(), ctypes.byref(memory._memory))
         self._bytes: Bytes = np.empty(0, np.uint8)
 
     def data(self) -> Bytes:
         """All of the memory [size] u8. The view is made anew when the memory grew: growing may move it."""
-        size = self._memory.data_len(self._store)
+        size = ffi.wasmtime_memory_data_size(*self._size_of)
         if size != len(self._bytes):
             buffer = self._memory.get_buffer_ptr(self._store)
             # A view that somebody keeps must not outlive the memory that it shows.
@@ -69,13 +71,14 @@ class GuestMemory:
 
 def define(linker: wasmtime.Linker, module: str, name: str, params: Sequence[str], call: HostCall) -> object:
     """Defines an import whose calls go to `call`; what comes back has to live as long as the store."""
-    floats = [kind == "f32" for kind in params]
+    floats = [index for index, kind in enumerate(params) if kind == "f32"]
+    end = len(params) * I32_PER_VALUE
 
     def entry(_env: Any, _caller: Any, values: Any, _count: int) -> int:
-        raw = [
-            _float(values[index * I32_PER_VALUE]) if is_float else values[index * I32_PER_VALUE]
-            for index, is_float in enumerate(floats)
-        ]
+        # ctypes finds one value in an empty slice with a step.
+        raw = values[0:end:I32_PER_VALUE] if end else []
+        for index in floats:
+            raw[index] = _float(raw[index])
         answer = call(raw)
         if isinstance(answer, str):
             trap = wasmtime.Trap(answer)._consume()
@@ -83,14 +86,12 @@ def define(linker: wasmtime.Linker, module: str, name: str, params: Sequence[str
         values[0] = answer
         return 0
 
-    types = {"i32": wasmtime.ValType.i32, "f32": wasmtime.ValType.f32}
-    functype = wasmtime.FuncType([types[kind]() for kind in params], [wasmtime.ValType.i32()])
     callback = _Callback(entry)
     error = ffi.wasmtime_linker_define_func_unchecked(
         linker.ptr(),
         *_named(module),
         *_named(name),
-        functype.ptr(),
+        _functype(tuple(params)).ptr(),
         ctypes.cast(callback, ffi.wasmtime_func_unchecked_callback_t),
         None,
         _NO_FINALIZER,
@@ -145,6 +146,13 @@ def _float(bits: int) -> float:
     return value
 
 
+@functools.cache
+def _functype(params: tuple[str, ...]) -> wasmtime.FuncType:
+    types = {"i32": wasmtime.ValType.i32, "f32": wasmtime.ValType.f32}
+    return wasmtime.FuncType([types[kind]() for kind in params], [wasmtime.ValType.i32()])
+
+
+@functools.cache
 def _named(text: str) -> tuple[Any, int]:
     encoded = text.encode()
     return ctypes.create_string_buffer(encoded), len(encoded)
