@@ -23,14 +23,22 @@ static int allowed(uint32_t at, int32_t result, const Window *windows, uint32_t 
   return 0;
 }
 
+/* An address that the compiler knows nothing of: to C the memory round an object is not there to be read. */
+static uint32_t anywhere(uint32_t address) {
+  __asm__ volatile("" : "+r"(address));
+  return address;
+}
+
+static const void *from(uint32_t address) { return (const void *)(uintptr_t)anywhere(address); }
+
 Outcome watched_call(uint32_t which, const uint32_t *arguments, const Window *windows, uint32_t window_count) {
-  const uint32_t hole = (uint32_t)(uintptr_t)copy_words;
+  const uint32_t hole = anywhere((uint32_t)(uintptr_t)copy_words);
   const uint32_t beyond = hole + COPY_BYTES;
   const uint32_t end = memory_bytes();
   const uint32_t rest = end - beyond < COPY_BYTES - hole ? end - beyond : COPY_BYTES - hole;
   uint8_t *const copy = (uint8_t *)copy_words;
-  __builtin_memcpy(copy, (const void *)0, hole);
-  __builtin_memcpy(copy + hole, (const void *)(uintptr_t)beyond, rest);
+  __builtin_memcpy(copy, from(0), hole);
+  __builtin_memcpy(copy + hole, from(beyond), rest);
 
   const int32_t result = probe_call(which, arguments);
 
@@ -38,11 +46,11 @@ Outcome watched_call(uint32_t which, const uint32_t *arguments, const Window *wi
   for (uint32_t at = 0; at < hole + rest; at++) {
     const uint32_t place = at < hole ? at : at - hole + beyond;
     if (!(at & 7) && at + 8 <= hole + rest && (at + 8 <= hole || at >= hole) &&
-        *(const uint64_t *)(uintptr_t)place == copy_words[at / 8]) {
+        *(const uint64_t *)from(place) == copy_words[at / 8]) {
       at += 7;
       continue;
     }
-    if (*(const uint8_t *)(uintptr_t)place == copy[at] || allowed(place, result, windows, window_count)) continue;
+    if (*(const uint8_t *)from(place) == copy[at] || allowed(place, result, windows, window_count)) continue;
     if (!changed++) first = place;
     last = place;
   }

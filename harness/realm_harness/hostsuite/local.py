@@ -9,7 +9,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from realm_harness.hostsuite.host import Host, HostUnavailable, MemoryWatch, Refused, Reply
 from realm_harness.results import Evidence
@@ -24,7 +24,7 @@ class PythonHost(Protocol):
     model: str
     """The name of its model."""
 
-    def complete(self, prompt: str, **params: object) -> tuple[str, str]:
+    def complete(self, prompt: str, **params: Any) -> tuple[str, str]:
         """One request on a fresh guest instance: its text, and what went wrong or nothing.
 
         `params` are max_tokens, temperature, top_p, seed and stop. Called from several threads.

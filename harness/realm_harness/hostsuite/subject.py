@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -209,9 +209,7 @@ class HostSubject:
         script = Script()
         steps = computation(script, version, self._worlds[version])
         report = self.run(version, script)
-        for number in steps:
-            if report[number].result < 0 or report[number].change:
-                raise Broken(f"a plain call fails: {script.steps[number].text}: {report[number]}")
+        all_well(report)
         return tuple(digest for number in steps for digest in report[number].digests)
 
     def still_well(self, version: int, after: str) -> None:
@@ -244,6 +242,21 @@ class HostSubject:
         """What it is."""
         model = next((host.model for host in self._hosts.values()), "")
         return HostFacts(self.launcher.name, model, tuple(sorted(self._hosts)))
+
+
+def all_well(report: Report, but: Iterable[int] = ()) -> None:
+    """Broken if a call fails, in any round, or if memory changed; `but` are calls that shall fail."""
+    meant = set(but)
+    for number, step in enumerate(report.script.steps):
+        entry = report[number]
+        failed = entry.failure or (entry.result < 0)
+        if step.function and number not in meant and (failed or entry.change):
+            what = (
+                f"{entry.change} changed" if entry.change else f"it answered {entry.failure or entry.result}"
+            )
+            raise Broken(f"a call that is right fails: {step.text}: {what}")
+        if number in meant and entry.result >= 0:
+            raise Broken(f"a call that is wrong answered {entry.result}: {step.text}")
 
 
 def computation(script: Script, version: int, world: World) -> list[int]:

@@ -7,8 +7,7 @@ defect changes is a method of `ProbedMock`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from realm_abi.errors import AbiError, ErrorCode, FinishReason
 from realm_abi.requests import OptionsV1, OptionsV2
@@ -20,7 +19,7 @@ from realm_mocks.host.functions_v1 import FunctionsV1
 from realm_mocks.host.functions_v2 import FunctionsV2
 from realm_mocks.host.mock import shared_runtime
 from realm_mocks.host.model import ScriptedModel
-from realm_mocks.host.script import Hashed
+from realm_mocks.host.script import Hashed, Script
 from realm_mocks.host.sessions import SessionTable
 
 CONTEXT = 4096
@@ -31,10 +30,11 @@ class ProbedMock:
     """A host of one module: each request gets an instance of its own; the logits depend on all tokens."""
 
     limits = Limits(memory_bytes=32 << 20, guest_seconds=1.0)
+    script: Script = Hashed()
 
     def __init__(self, wasm: bytes) -> None:
         self.guest = self.load(wasm)
-        self.scripted = ScriptedModel(Hashed(), context_length=CONTEXT)
+        self.scripted = ScriptedModel(self.script, context_length=CONTEXT)
         self.model = self.scripted.name
         self.sessions = SessionTable(CONTEXT)
         self._owners = itertools.count(1)
@@ -60,18 +60,9 @@ class ProbedMock:
         del functions
         return None
 
-    def options(
-        self, max_tokens: int, temperature: float, top_p: float, seed: int, stop: Sequence[str]
-    ) -> OptionsV2:
-        """The request as the guest gets it."""
-        return {
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "seed": seed,
-            "stop_tokens": self.scripted.tokenizer.eos_ids,
-            "stop_strings": tuple(stop),
-        }
+    def options(self, asked: OptionsV2) -> OptionsV2:
+        """What was asked for, as the guest gets it."""
+        return {**asked, "stop_tokens": self.scripted.tokenizer.eos_ids}
 
     def prompt(self, text: str) -> str:
         """The prompt as the guest gets it."""
@@ -88,19 +79,14 @@ class ProbedMock:
 
     # The host
 
-    def complete(
-        self,
-        prompt: str,
-        *,
-        max_tokens: int = 64,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int = 0,
-        stop: Sequence[str] = (),
-    ) -> tuple[str, str]:
-        """One request: its text, and what went wrong or nothing."""
+    def complete(self, prompt: str, **params: Any) -> tuple[str, str]:
+        """One request: its text, and what went wrong or nothing.
+
+        `params` are max_tokens, temperature, top_p, seed and stop; the contract has defaults for them.
+        """
+        asked = {("stop_strings" if name == "stop" else name): value for name, value in params.items()}
         functions = self.functions()
-        options = self.options(max_tokens, temperature, top_p, seed, stop)
+        options = self.options(cast(OptionsV2, asked))
         try:
             instance = self.runtime().instantiate(
                 self.guest, functions, self.limits, wrap=self.wrap(functions)

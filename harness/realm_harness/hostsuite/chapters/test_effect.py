@@ -9,7 +9,7 @@ from realm_harness.case import Broken, case, demand
 from realm_harness.hostsuite.baseline import HIDDEN, IDS, OUT, TEXT, TOKENS, WORDS, World, put_ids
 from realm_harness.hostsuite.report import Report
 from realm_harness.hostsuite.script import Script
-from realm_harness.hostsuite.subject import HostSubject, forward, layerwise
+from realm_harness.hostsuite.subject import HostSubject, all_well, forward, layerwise
 
 SEEN = 64
 """Logits that are looked at one by one."""
@@ -107,8 +107,7 @@ def a_failed_forward_leaves_the_session(subject: HostSubject) -> None:
     ]
     after = [forward(script, world, session, f"{IDS}+12", 1) for session in (tried, plain)]
     report = subject.run(2, script)
-    for number in failing:
-        demand(report[number].result < 0, f"{script.steps[number].text} answered {report[number].result}")
+    all_well(report, failing)
     same = report[after[0]].digests == report[after[1]].digests
     demand(same, "a session gives other logits after calls that failed: one of them had an effect")
 
@@ -134,8 +133,7 @@ def a_failed_layer_leaves_the_cache(subject: HostSubject) -> None:
             ]
         last = layerwise(script, world, 1, 3)
         report = subject.run(1, script)
-        for number in failing:
-            demand(report[number].result < 0, f"{script.steps[number].text} answered {report[number].result}")
+        all_well(report, failing)
         digests.append(report[last].digests)
     demand(
         digests[0] == digests[1],
@@ -299,5 +297,8 @@ def an_earlier_position_drops_what_followed(subject: HostSubject) -> None:
         if detour:
             layerwise(script, world, 1, 2, ids=f"{IDS}+4")
         ended.append((script, layerwise(script, world, 2, 2)))
-    plain, again = (subject.run(1, script)[last].digests for script, last in ended)
+    reports = [subject.run(1, script) for script, _ in ended]
+    for report in reports:
+        all_well(report)
+    plain, again = (report[last].digests for report, (_, last) in zip(reports, ended, strict=True))
     demand(plain == again, "a position that is fed again is appended instead of replacing what was there")
