@@ -86,12 +86,12 @@ def define(linker: wasmtime.Linker, module: str, name: str, params: Sequence[str
         values[0] = answer
         return 0
 
-    callback = _Callback(entry)
+    callback, functype = _Callback(entry), _functype(params)
     error = ffi.wasmtime_linker_define_func_unchecked(
         linker.ptr(),
         *_named(module),
         *_named(name),
-        _functype(tuple(params)).ptr(),
+        functype.ptr(),
         ctypes.cast(callback, ffi.wasmtime_func_unchecked_callback_t),
         None,
         _NO_FINALIZER,
@@ -146,8 +146,8 @@ def _float(bits: int) -> float:
     return value
 
 
-@functools.cache
-def _functype(params: tuple[str, ...]) -> wasmtime.FuncType:
+def _functype(params: Sequence[str]) -> wasmtime.FuncType:
+    # Made anew each time: once it is used it belongs to one engine, and another's use aborts the process.
     types = {"i32": wasmtime.ValType.i32, "f32": wasmtime.ValType.f32}
     return wasmtime.FuncType([types[kind]() for kind in params], [wasmtime.ValType.i32()])
 
