@@ -59,7 +59,7 @@ def test_the_probe_sees_each_byte_that_a_host_changes() -> None:
 def test_a_score_names_what_is_idle() -> None:
     cases = host_cases(["HOST-MODEL-INFO-*", "HOST-ENCODE-*"])
     made = score_hosts(cases, [DEFECTS["misaligned-is-taken"]])
-    busy = {"HOST-MODEL-INFO-PTR-001", "HOST-ENCODE-PTR-002"}
+    busy = {"HOST-MODEL-INFO-PTR-001", "HOST-ENCODE-PTR-002", "HOST-ENCODE-TOKENS-PTR-002"}
     assert set(made.idle) == {case.id for case in cases} - busy
     assert not made.healthy_failures
     assert made.good
