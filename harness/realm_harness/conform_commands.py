@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,9 +147,7 @@ def run_on_guest(path: Path, globs: tuple[str, ...]) -> RunResult:
     try:
         from realm_harness.guestsuite.conform import GuestUnusable, guest_cases, open_guest
     except ModuleNotFoundError as missing:
-        raise EnvironmentProblem(
-            f"guests need {missing.name}; install it with: pip install 'realm-harness[guest]'"
-        ) from None
+        raise guests_need(missing) from None
     try:
         guest = open_guest(path)
     except GuestUnusable as unusable:
@@ -158,6 +157,12 @@ def run_on_guest(path: Path, globs: tuple[str, ...]) -> RunResult:
         raise no_case(globs, "GUEST-TRACE-001")
     click.echo(f"{len(cases)} cases on {path}, ABI v{guest.version}")
     return run_cases(cases, guest, progress=show_progress)
+
+
+def guests_need(missing: ModuleNotFoundError) -> EnvironmentProblem:
+    """What to say when a guest cannot be run for want of a package."""
+    remedy = "install it with: pip install 'realm-harness[guest]'"
+    return EnvironmentProblem(f"guests need {missing.name}; {remedy}")
 
 
 def no_case(globs: tuple[str, ...], example: str) -> EnvironmentProblem:
@@ -199,19 +204,40 @@ def write_junit(run: RunResult, level: str, path: Path) -> None:
 
 
 @click.command()
+@click.option("--guest", "mode", flag_value="guest", help="Score the guest suite, on guests built for it.")
+@click.option("--host", "mode", flag_value="host", help="Score the host suite, on MockHosts.")
 @click.option("--case", "globs", multiple=True, metavar="GLOB", help="Only these cases; may be repeated.")
 @click.option(
     "--defect", "wanted", multiple=True, metavar="ID", help="Only these planted defects; may be repeated."
 )
 @click.option("--json", "json_file", type=FILE, help="Write the score file.")
-def score(globs: tuple[str, ...], wanted: tuple[str, ...], json_file: Path | None) -> None:
-    """Show that the cases catch planted defects, and accuse no healthy server.
+def score(mode: str | None, globs: tuple[str, ...], wanted: tuple[str, ...], json_file: Path | None) -> None:
+    """Show that the cases catch planted defects, and accuse nothing that is healthy.
 
-    Exit code 0: they do. 1: a defect is caught by nobody, or a healthy server is accused. 2: bad arguments.
+    Without a mode the chat cases are scored, on servers.
+
+    Exit code 0: they do. 1: a defect is caught by nobody, or a healthy server or guest is accused. 2: bad
+    arguments.
     """
+    from realm_harness.score import matrix_lines
+
+    modes = {"guest": score_on_guests, "host": score_on_hosts}
+    made = modes.get(mode or "", score_on_servers)(globs, wanted)
+    click.echo()
+    for line in matrix_lines(made):
+        click.echo(line)
+    show_verdict(made)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(made.as_json(), indent=1) + "\n", "utf-8")
+    sys.exit(0 if made.good else 1)
+
+
+def score_on_servers(globs: tuple[str, ...], wanted: tuple[str, ...]) -> Score:
+    """The chat cases against MockServers."""
     from realm_mocks.server import DEFECTS
 
-    from realm_harness.score import matrix_lines, score_all
+    from realm_harness.score import score_all
 
     unknown = [name for name in wanted if name not in DEFECTS]
     if unknown:
@@ -221,15 +247,46 @@ def score(globs: tuple[str, ...], wanted: tuple[str, ...], json_file: Path | Non
         raise no_case(globs, "CHAT-STREAM-007")
     defects = [variation for name, variation in DEFECTS.items() if not wanted or name in wanted]
     click.echo(f"{len(cases)} cases against a healthy server and {len(defects)} planted defects")
-    made = score_all(cases, defects, show_defect)
-    click.echo()
-    for line in matrix_lines(made):
-        click.echo(line)
-    show_verdict(made)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(made.as_json(), indent=1) + "\n", "utf-8")
-    sys.exit(0 if made.good else 1)
+    return score_all(cases, defects, show_defect)
+
+
+def score_on_hosts(globs: tuple[str, ...], wanted: tuple[str, ...]) -> Score:
+    """The host cases on MockHosts."""
+    try:
+        from realm_mocks.host.defects import host_defects
+
+        from realm_harness.hostsuite.conform import host_cases
+        from realm_harness.hostsuite.score import score_hosts
+    except ModuleNotFoundError as missing:
+        raise guests_need(missing) from None
+    defects = host_defects()
+    unknown = [name for name in wanted if name not in defects]
+    if unknown:
+        raise EnvironmentProblem(f"unknown defect '{unknown[0]}'; known are {', '.join(sorted(defects))}")
+    cases = host_cases(globs)
+    if not cases:
+        raise no_case(globs, "HOST-FORWARD-PTR-001")
+    chosen = [defect for name, defect in defects.items() if not wanted or name in wanted]
+    click.echo(f"{len(cases)} cases against a healthy MockHost and {len(chosen)} with a defect each")
+    return score_hosts(cases, chosen, show_defect)
+
+
+def score_on_guests(globs: tuple[str, ...], wanted: tuple[str, ...]) -> Score:
+    """The guest cases on the built guests and on those with a defect."""
+    try:
+        from realm_harness.guestsuite import score as guests
+    except ModuleNotFoundError as missing:
+        raise guests_need(missing) from None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            variants = guests.build_variants(Path(folder), wanted)
+        except guests.NoVariants as reason:
+            raise EnvironmentProblem(str(reason)) from None
+        click.echo(f"the cases on {len(guests.BUILT)} healthy guests and {len(variants)} with a defect each")
+        made = guests.score_guests(variants, globs, show_defect)
+    if not made.cases:
+        raise no_case(globs, "GUEST-TRACE-001")
+    return made
 
 
 def show_defect(entry: DefectScore) -> None:
@@ -243,11 +300,11 @@ def show_verdict(made: Score) -> None:
     """What the score comes to."""
     click.echo()
     for result in made.healthy_failures:
-        click.echo(f"accuses the healthy server: {result.case.id}: {result.message}")
+        click.echo(f"accuses what is healthy: {result.case.id}: {result.message}")
     for entry in made.uncaught:
         click.echo(f"caught by nobody: {entry.defect.id}: {entry.defect.sentence} ({entry.defect.source})")
     if made.unjudged:
-        click.echo(f"cases that could not judge the healthy server: {', '.join(made.unjudged)}")
+        click.echo(f"cases that could not judge what is healthy: {', '.join(made.unjudged)}")
     if made.idle:
         click.echo(f"idle cases, which caught nothing: {', '.join(made.idle)}")
     caught = len(made.defects) - len(made.uncaught)

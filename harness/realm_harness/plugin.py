@@ -1,7 +1,9 @@
 """The pytest plugin: `pytest --realm-target URL` runs the conformance chapters against a server.
 
+`pytest --realm-guest MODULE.wasm` (the option is realm_mocks') runs the guest chapters on a module.
+
 pytest loads this module in every run of an environment in which realm-harness is installed. So it imports
-nothing of the harness, and does nothing, until somebody gives `--realm-target`.
+nothing of the harness, and does nothing, until somebody gives one of the two.
 """
 
 from __future__ import annotations
@@ -38,9 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start a conformance session when there is a target."""
+    """Start a session when there is a server or a guest to test."""
     if config.getoption("--realm-target"):
         from realm_harness.session import SESSION, ConformanceSession
 
         key = config.getoption("--realm-api-key") or os.environ.get("REALM_API_KEY")
         config.pluginmanager.register(ConformanceSession(config, key), SESSION)
+    elif config.getoption("realm_guest", None):
+        from realm_harness.guestsuite.session import GuestSession
+
+        config.pluginmanager.register(GuestSession(config), "realm-guest-session")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from realm_mocks.server import DEFECTS, MockServer, Schedule, Variation
 
@@ -35,11 +35,27 @@ PARALLEL = 6
 MASS = 0.25
 
 
+class Planted(Protocol):
+    """A defect that was planted somewhere: in a server, a guest, a host."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong."""
+
+    @property
+    def source(self) -> str:
+        """Where such a defect was seen."""
+
+
 @dataclass(frozen=True)
 class DefectScore:
     """What the cases made of one planted defect: the verdict of each case that ran, by case id."""
 
-    defect: Variation
+    defect: Planted
     verdicts: Mapping[str, str]
 
     @property
@@ -54,7 +70,7 @@ class Score:
 
     Attributes:
         cases: all cases that took part.
-        healthy: what they made of the healthy server.
+        healthy: what they made of what has no defect.
         defects: what they made of each defect.
     """
 
@@ -64,7 +80,7 @@ class Score:
 
     @property
     def healthy_failures(self) -> list[CaseResult]:
-        """Accusations of the healthy server: each is a defect of the harness."""
+        """Accusations of what is healthy: each is a defect of the harness."""
         return [result for result in self.healthy if result.verdict in CAUGHT]
 
     @property
@@ -161,14 +177,15 @@ def matrix_lines(score: Score) -> list[str]:
         f"{number:3} {entry.defect.id:<28} {entry.defect.sentence}" for number, entry in _numbered(score)
     ]
     width = len(score.defects)
-    tens = "".join(str(number // 10) if number % 10 == 0 else " " for number in range(1, width + 1))
+    name = max([18, *(len(case.id) for case in score.cases)])
+    tens = "".join(str(number // 10 % 10) if number % 10 == 0 else " " for number in range(1, width + 1))
     ones = "".join(str(number % 10) for number in range(1, width + 1))
     rows = [
-        f"{case.id:<18} {''.join(_cell(entry.verdicts.get(case.id)) for entry in score.defects)}"
+        f"{case.id:<{name}} {''.join(_cell(entry.verdicts.get(case.id)) for entry in score.defects)}"
         for case in score.cases
         if case.level != "INFO"
     ]
-    return [*legend, "", f"{'':18} {tens}", f"{'':18} {ones}", *rows]
+    return [*legend, "", f"{'':{name}} {tens}", f"{'':{name}} {ones}", *rows]
 
 
 def _numbered(score: Score) -> Iterable[tuple[int, DefectScore]]:

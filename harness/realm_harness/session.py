@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from realm_harness.case import CHAPTERS, Case, case_of
-from realm_harness.conform import judge
+from realm_harness.case import CHAT, Case, Suite, case_of
+from realm_harness.conform import Subject, judge
 from realm_harness.discover import TargetUnavailable, discover
-from realm_harness.results import CaseResult, RunResult
+from realm_harness.results import CaseResult, Facts, RunResult
+from realm_harness.target import Target
 
 CHAPTER_FOLDER = Path(__file__).parent / "chapters"
 SESSION = "realm-conformance-session"
@@ -27,30 +28,32 @@ class BrokenClause(Exception):
     """A case failed; pytest shows its text alone."""
 
 
-class ConformanceSession:
-    """The hooks of a run with --realm-target; registered only then."""
+class CaseSession:
+    """The hooks that judge the cases of one suite, whatever they are asked of."""
 
-    def __init__(self, config: pytest.Config, api_key: str | None) -> None:
+    def __init__(self, config: pytest.Config, suite: Suite, folder: Path) -> None:
         self.config = config
+        self.suite = suite
         self.level: str = config.getoption("--realm-level")
         self.results: dict[str, CaseResult] = {}
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.begun = time.perf_counter()
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
-            config.args = [str(CHAPTER_FOLDER)]
-        try:
-            self.target = discover(
-                config.getoption("--realm-target"),
-                api_key=api_key,
-                model=config.getoption("--realm-model"),
-                timeout=config.getoption("--realm-timeout"),
-            )
-        except (TargetUnavailable, ValueError) as error:
-            raise pytest.UsageError(str(error)) from None
+            config.args = [str(folder)]
 
-    def pytest_report_header(self) -> str:
-        """Say what is tested."""
-        return f"realm: {self.target.address.url}, model {self.target.model}, level {self.level}"
+    def is_asked(self, item: pytest.Item) -> bool:
+        """Whether an item is to run, if its id is wanted."""
+        del item
+        return True
+
+    def subject_of(self, item: pytest.Item) -> Subject:
+        """What a case is asked of."""
+        raise NotImplementedError
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of it."""
+        raise NotImplementedError
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Keep the wanted cases, in the order of the chapters."""
@@ -60,10 +63,10 @@ class ConformanceSession:
         for item in items:
             found = case_of(getattr(item, "function", None))
             wanted = found is None or not globs or any(fnmatchcase(found.id, glob) for glob in globs)
-            (kept if wanted else left).append(item)
+            (kept if wanted and self.is_asked(item) else left).append(item)
         if left:
             config.hook.pytest_deselected(items=left)
-        items[:] = sorted(kept, key=_chapter_number)
+        items[:] = sorted(kept, key=self._chapter_number)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
@@ -71,7 +74,7 @@ class ConformanceSession:
         found = case_of(pyfuncitem.function)
         if found is None:
             return None
-        result = judge(found, self.target)
+        result = judge(found, self.subject_of(pyfuncitem))
         self.results[pyfuncitem.nodeid] = result
         if result in self._run().broken(self.level):
             raise BrokenClause(describe(result))
@@ -110,13 +113,42 @@ class ConformanceSession:
 
     def _run(self) -> RunResult:
         return RunResult(
-            self.target.facts, self.started, time.perf_counter() - self.begun, list(self.results.values())
+            self.facts, self.started, time.perf_counter() - self.begun, list(self.results.values())
         )
 
+    def _chapter_number(self, item: pytest.Item) -> int:
+        found: Case | None = case_of(getattr(item, "function", None))
+        return self.suite.chapters.index(found.chapter) if found is not None else -1
 
-def _chapter_number(item: pytest.Item) -> int:
-    found: Case | None = case_of(getattr(item, "function", None))
-    return CHAPTERS.index(found.chapter) if found is not None else -1
+
+class ConformanceSession(CaseSession):
+    """The hooks of a run with --realm-target; registered only then."""
+
+    def __init__(self, config: pytest.Config, api_key: str | None) -> None:
+        super().__init__(config, CHAT, CHAPTER_FOLDER)
+        try:
+            self.target = discover(
+                config.getoption("--realm-target"),
+                api_key=api_key,
+                model=config.getoption("--realm-model"),
+                timeout=config.getoption("--realm-timeout"),
+            )
+        except (TargetUnavailable, ValueError) as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def pytest_report_header(self) -> str:
+        """Say what is tested."""
+        return f"realm: {self.target.address.url}, model {self.target.model}, level {self.level}"
+
+    def subject_of(self, item: pytest.Item) -> Target:
+        """The server."""
+        del item
+        return self.target
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the server."""
+        return self.target.facts
 
 
 def describe(result: CaseResult) -> str:
