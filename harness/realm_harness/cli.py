@@ -23,6 +23,7 @@ INTERRUPTED = 130
 # loaded for theirs.
 SUMMARIES = {
     "abi": "Show the guest contract, or check a module.",
+    "bench": "Measure what the sandbox costs on this machine.",
     "conform": "Hold a server to the chat contract, over the wire.",
     "info": "Show what is in a model file.",
     "load": "Load-test a server with streaming users.",

@@ -40,6 +40,7 @@ __all__ = [
     "ModuleRejected",
     "Runtime",
     "Wrap",
+    "engine_config",
 ]
 
 
@@ -58,7 +59,7 @@ class Runtime:
     """One engine with its cache of compiled modules; safe to use from several threads."""
 
     def __init__(self, *, max_module_bytes: int = 64 << 20, cached_modules: int = 64) -> None:
-        self._engine = wasmtime.Engine(_config())
+        self._engine = wasmtime.Engine(engine_config())
         self._clock = EpochClock(self._engine)
         self._max_module_bytes = max_module_bytes
         self._cached_modules = cached_modules
@@ -96,7 +97,7 @@ class Runtime:
             raise ModuleRejected(f"{path} cannot be read: {error.strerror}; check the path") from None
 
 
-def _config() -> wasmtime.Config:
+def engine_config() -> wasmtime.Config:
     """Epochs on; proposals off that the contract does not need or that make guests less repeatable."""
     config = wasmtime.Config()
     config.epoch_interruption = True

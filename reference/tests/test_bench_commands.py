@@ -1,0 +1,91 @@
+"""`realm bench abi` measures all that it says, on any machine; how fast that is, no test asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from realm_abi.sandbox import Runtime
+from realm_reference.bench.nullhost import NullHost, Shape
+from realm_reference.bench.plainloop import SAMPLINGS, generate
+from realm_reference.bench.tokens import WAYS, TokenBench
+from realm_reference.commands import bench
+
+QUICK = ("--repeat", "1", "--tokens", "3", "--calls", "20", "--sandboxes", "3")
+SMALL = Shape(layers=2, hidden=8, vocab=3_000)
+
+
+def bench_abi(output: Path, *options: str) -> tuple[dict[str, Any], str]:
+    result = CliRunner().invoke(bench, ["abi", *QUICK, *options, "--json", str(output)])
+    assert result.exit_code == 0, result.output
+    figures: dict[str, Any] = json.loads(output.read_text())
+    return figures, result.output
+
+
+def times(figures: object) -> Iterator[float]:
+    """All figures whose names or places say that they are times."""
+    if isinstance(figures, dict):
+        for value in figures.values():
+            yield from times(value)
+    elif isinstance(figures, list):
+        for value in figures:
+            yield from times(value)
+    elif isinstance(figures, float):
+        yield figures
+
+
+def test_every_figure_is_there(tiny_gguf: Path, tmp_path: Path) -> None:
+    figures, text = bench_abi(tmp_path / "bench.json", "--model", str(tiny_gguf))
+    assert figures["schema"] == "realm-bench-abi/1"
+    assert figures["machine"]["platform"]
+    assert figures["versions"].keys() >= {"python", "wasmtime", "numpy", "realm-harness"}
+    assert figures["settings"]["seed"] == 7
+    calls = {call["function"] for call in figures["calls_us"]}
+    assert calls == {"realm_forward_layer", "realm_forward", "realm_decode"}
+    assert all(call.keys() >= {"guarded", "unguarded", "define_func"} for call in figures["calls_us"])
+    assert [cost["sampling"] for cost in figures["tokens_us"]] == [sampling.name for sampling in SAMPLINGS]
+    assert all(cost.keys() >= {*WAYS, "v1_percent", "v2_percent"} for cost in figures["tokens_us"])
+    assert figures["model"]["name"] == tiny_gguf.stem
+    assert figures["sandbox"]["alive"] == 3
+    assert all(time > 0 for part in ("calls_us", "tokens_us", "model") for time in times(figures[part]))
+    for name in ("guarded", "plain v2", "goal: v1 under 3 %", "target: v2 within 50 us", "aot_load_ms"):
+        assert name in text
+
+
+def test_without_a_model_there_are_no_shares(tmp_path: Path) -> None:
+    figures, text = bench_abi(tmp_path / "bench.json", "--no-model")
+    assert figures["model"] is None
+    assert {cost["v2_percent"] for cost in figures["tokens_us"]} == {None}
+    assert "goal" not in text
+
+
+def test_a_model_that_is_not_there_is_one_line() -> None:
+    result = CliRunner().invoke(bench, ["abi", *QUICK, "--model", "no-such-model.gguf"])
+    assert result.exit_code == 2
+    assert "no-such-model.gguf" in result.output
+    assert "--no-model" in result.output
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: sampling.name)
+def test_the_plain_loop_is_the_guests_loop(sampling: Any) -> None:
+    """What is compared has to do the same: the same tokens from v2, and from v1 as many."""
+    bench = TokenBench(Runtime(), SMALL, 11, 24)
+    (_, guest), (_, plain), (_, layered) = (
+        bench.run(way, sampling) for way in ("v2", "plain_v2", "plain_v1")
+    )
+    assert guest == plain == layered
+    assert len(guest) == 24
+    assert bench.run("v1", sampling)[0] > 0
+
+
+def test_the_null_model_answers_its_rows_in_turn() -> None:
+    rows = np.eye(2, SMALL.vocab, dtype=np.float32)
+    host = NullHost(SMALL, rows)
+    made = generate(host, SMALL, "p", SAMPLINGS[0], seed=1, max_tokens=4, layered=False)
+    assert made == host.tokens == [1, 0, 1, 0]
+    assert len(host.stamps_ns) == 4
