@@ -1,6 +1,7 @@
 """The pytest plugin: `pytest --realm-target URL` runs the conformance chapters against a server.
 
-`pytest --realm-guest MODULE.wasm` (the option is realm_mocks') runs the guest chapters on a module.
+`pytest --realm-guest MODULE.wasm` without paths runs the guest chapters on a module (the option is
+realm_mocks').
 
 pytest loads this module in every run of an environment in which realm-harness is installed. So it imports
 nothing of the harness, and does nothing, until somebody gives one of the two.
@@ -46,7 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
         key = config.getoption("--realm-api-key") or os.environ.get("REALM_API_KEY")
         config.pluginmanager.register(ConformanceSession(config, key), SESSION)
-    elif config.getoption("realm_guest", None):
+    elif config.getoption("realm_guest", None) and config.args_source is not pytest.Config.ArgsSource.ARGS:
+        # With paths these are somebody's own tests, which have their guests from the fixture alone.
         from realm_harness.guestsuite.session import GuestSession
 
         config.pluginmanager.register(GuestSession(config), "realm-guest-session")

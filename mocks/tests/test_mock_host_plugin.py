@@ -30,8 +30,8 @@ def test_a_suite_runs_on_the_guests_that_are_given(pytester: pytest.Pytester) ->
     guest.write_bytes(guest_bytes("v2"))
     text = Path(__file__).parent / "guests" / "sessions.wat"
     pytester.makeconftest("")
-    result = pytester.runpytest_subprocess("-v", f"--realm-guest={guest}", timeout=120)
+    result = pytester.runpytest_subprocess("-v", f"--realm-guest={guest}", ".", timeout=120)
     result.assert_outcomes(passed=1)
-    result = pytester.runpytest_subprocess("-v", f"--realm-guest={text}", timeout=120)
+    result = pytester.runpytest_subprocess("-v", f"--realm-guest={text}", ".", timeout=120)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*not a WebAssembly binary*"])
