@@ -127,6 +127,7 @@ class FunctionsV2(HostFunctions):
         target = self.sessions.get(self.owner, session)
         if self.model.draft is None:
             raise AbiError(ErrorCode.unsupported, "this model drafts nothing")
+        self.model.check_tokens(ids)
         drafted = self.model.draft((*target.tokens, *ids.tolist()), len(out))[: len(out)]
         out[: len(drafted)] = drafted
         return len(drafted)

@@ -7,6 +7,7 @@ defect changes is a method of `ProbedMock`.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, cast
 
 from realm_abi.errors import AbiError, ErrorCode, FinishReason
@@ -26,6 +27,11 @@ CONTEXT = 4096
 Functions = FunctionsV1 | FunctionsV2
 
 
+def repeat(tokens: tuple[int, ...], most: int) -> Sequence[int]:
+    """A drafter: the last token, over and over."""
+    return tokens[-1:] * most
+
+
 class ProbedMock:
     """A host of one module: each request gets an instance of its own; the logits depend on all tokens."""
 
@@ -34,7 +40,7 @@ class ProbedMock:
 
     def __init__(self, wasm: bytes) -> None:
         self.guest = self.load(wasm)
-        self.scripted = ScriptedModel(self.script, context_length=CONTEXT)
+        self.scripted = ScriptedModel(self.script, context_length=CONTEXT, draft=repeat)
         self.model = self.scripted.name
         self.sessions = SessionTable(CONTEXT)
         self._owners = itertools.count(1)
