@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,16 @@ def test_a_shipped_guest_keeps_the_contract(version: str) -> None:
     results = run_cases(guest_cases(guest), guest).results
     assert [f"{r.case.id}: {r.message}" for r in results if r.verdict != "ok"] == []
     assert len(results) >= 80
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.timeout(180)
+def test_a_guest_written_from_the_contract_is_accused_of_nothing(version: str) -> None:
+    text = files("realm_abi").joinpath(f"examples/greedy_{version}.wat").read_text("utf-8")
+    guest = GuestSubject(load_guest(text, shared_runtime()), f"greedy_{version}.wasm")
+    results = run_cases(guest_cases(guest), guest).results
+    assert [f"{r.case.id}: {r.message}" for r in results if r.verdict not in ("ok", "unimplemented")] == []
+    assert sum(result.verdict == "ok" for result in results) >= 80
 
 
 def test_ids_are_unique_and_cases_explain_themselves() -> None:

@@ -101,7 +101,7 @@ def test_little_memory(guest: GuestSubject) -> None:
 
 @guest_case("GUEST-LIMIT-008", "limit.steady", "a text is as long as it is")
 def test_memory_of_a_long_text(guest: GuestSubject) -> None:
-    """A token costs no memory beyond its text: 2,000 of them fit where 100 do."""
+    """A token costs no memory beyond its text: 800 of them fit where 100 do."""
     script = Fixed(np.where(np.arange(300) == 65, 1, 0).astype(np.float32))
     few, many = (
         well(guest.run(script, "p", tokenizer=Bytes(300), layers=1, max_tokens=count)) for count in (100, 800)

@@ -68,8 +68,8 @@ def made(function: Function, word: str) -> Check:
             beyond = [] if function.name in UNSIZED else beyond_room(guest, function.name)
             check_lies(guest, function.name, [HUGE, *beyond])
 
-    shown = "0" if word == "zero" else "more than there is room for"
-    check.__doc__ = f"The result {shown} from {function.name}, which cannot be true, is an error."
+    shown = "The result 0" if word == "zero" else "A result larger than the room that the guest gave,"
+    check.__doc__ = f"{shown} from {function.name} is an error."
     check.__module__ = __name__
     return check
 
