@@ -6,7 +6,8 @@ and nothing is allocated before the checks.
 
 from __future__ import annotations
 
-import functools
+import math
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,16 +81,31 @@ def take_of(param: Param, places: list[int], function: Function, host: Dimension
     place = places[0]
     if param.kind == "f32":
         return lambda raw, _memory_size, _sizes: raw[place]
-    check = _CHECKS.get(param.kind)
-    asks = param.kind == "handle" and bool(function.dimensions)
-    kind: HandleKind = "session" if param.of == "session" else "model"
+    name, check = param.name, _CHECKS.get(param.kind)
+    if param.kind == "handle":
+        return _take_handle(param, place, host if function.dimensions else None)
 
     def take(raw: tuple[Any, ...], memory_size: int, sizes: Sizes) -> int:
         value: int = raw[place] & MASK
         if check is not None:
             check(param, value, memory_size)
-        sizes[param.name] = value
-        if asks:
+        sizes[name] = value
+        return value
+
+    return take
+
+
+def _take_handle(param: Param, place: int, host: Dimensions | None) -> Take:
+    """`host` is asked for the dimensions of the model that the handle means, if the function needs them."""
+    name, least = param.name, 0 if param.zero else 1
+    kind: HandleKind = "session" if param.of == "session" else "model"
+
+    def take(raw: tuple[Any, ...], _memory_size: int, sizes: Sizes) -> int:
+        value: int = raw[place] & MASK
+        if not least <= value <= MAX_RESULT:
+            raise AbiError(ErrorCode.invalid_handle, f"{name} = {value}")
+        sizes[name] = value
+        if host is not None:
             sizes.update(host.dims(kind, value))
         return value
 
@@ -98,7 +114,8 @@ def take_of(param: Param, places: list[int], function: Function, host: Dimension
 
 def _take_window(param: Param, places: list[int]) -> Take:
     pointer_place, length_place = places[0], places[-1]
-    name, terms, size, alignment = param.name, param.count, element_size(param.element), param.alignment
+    name, size, alignment = param.name, element_size(param.element), param.alignment
+    implied = _product_of(param.count) if param.count else None
     if alignment % size:
         raise ValueError(f"{name} may lie where its elements cannot: {alignment} is no multiple of {size}")
     # The remainder of a byte count that is no whole number of elements has to fit, but is never touched.
@@ -106,18 +123,13 @@ def _take_window(param: Param, places: list[int]) -> Take:
 
     def take(raw: tuple[Any, ...], memory_size: int, sizes: Sizes) -> tuple[int, int]:
         pointer: int = raw[pointer_place] & MASK
-        length: int = _product(terms, sizes) if terms else raw[length_place] & MASK
+        length: int = raw[length_place] & MASK if implied is None else implied(sizes)
         if pointer + length * unit > memory_size or pointer % alignment:
             _fit(memory_size, pointer, length * unit, alignment)
         count = sizes[name] = length // per_element
         return pointer, count
 
     return take
-
-
-def _check_handle(param: Param, value: int, _memory_size: int) -> None:
-    if not (0 if param.zero else 1) <= value <= MAX_RESULT:
-        raise AbiError(ErrorCode.invalid_handle, f"{param.name} = {value}")
 
 
 def _check_flags(param: Param, value: int, _memory_size: int) -> None:
@@ -131,48 +143,71 @@ def _check_struct(param: Param, value: int, memory_size: int) -> None:
         fit(memory_size, value, struct.size, "u8", struct.alignment)
 
 
-_CHECKS = {"handle": _check_handle, "flags": _check_flags, "struct": _check_struct}
+_CHECKS = {"flags": _check_flags, "struct": _check_struct}
 
 
-def _product(terms: tuple[Term, ...], sizes: Sizes) -> int:
-    product = 1
-    for term in terms:
-        product *= sizes[term] if isinstance(term, str) else term
+def _product_of(terms: tuple[Term, ...]) -> Callable[[Sizes], int]:
+    """Computes a product of numbers and sizes."""
+    factor = math.prod(term for term in terms if isinstance(term, int))
+    names = [term for term in terms if isinstance(term, str)]
+    if factor == 1 and len(names) == 1:
+        return operator.itemgetter(names[0])
+
+    def product(sizes: Sizes) -> int:
+        value = factor
+        for name in names:
+            value *= sizes[name]
+        return value
+
     return product
 
 
 def relations_of(param: Param) -> Iterator[Relation]:
     """The checks of a parameter's size against others, made when all sizes are known."""
-    for terms, check in (
+    for terms, relate in (
         (param.at_least, _at_least),
         (param.at_most, _at_most),
         (param.exactly, _exactly),
         (param.multiple_of, _multiple_of),
     ):
         if terms:
-            yield functools.partial(check, param.name, terms)
+            yield relate(param.name, _product_of(terms))
 
 
-def _at_least(name: str, terms: tuple[Term, ...], sizes: Sizes) -> None:
-    if sizes[name] < (least := _product(terms, sizes)):
-        raise AbiError(ErrorCode.buffer_too_small, f"{name} has room for {sizes[name]} of {least}")
+def _at_least(name: str, bound: Callable[[Sizes], int]) -> Relation:
+    def relate(sizes: Sizes) -> None:
+        if sizes[name] < (least := bound(sizes)):
+            raise AbiError(ErrorCode.buffer_too_small, f"{name} has room for {sizes[name]} of {least}")
+
+    return relate
 
 
-def _at_most(name: str, terms: tuple[Term, ...], sizes: Sizes) -> None:
-    if sizes[name] > (most := _product(terms, sizes)):
-        raise AbiError(ErrorCode.invalid_argument, f"{name} = {sizes[name]} is more than {most}")
+def _at_most(name: str, bound: Callable[[Sizes], int]) -> Relation:
+    def relate(sizes: Sizes) -> None:
+        if sizes[name] > (most := bound(sizes)):
+            raise AbiError(ErrorCode.invalid_argument, f"{name} = {sizes[name]} is more than {most}")
+
+    return relate
 
 
-def _exactly(name: str, terms: tuple[Term, ...], sizes: Sizes) -> None:
-    if sizes[name] != (exact := _product(terms, sizes)):
-        raise AbiError(ErrorCode.invalid_argument, f"{name} has {sizes[name]} elements instead of {exact}")
+def _exactly(name: str, bound: Callable[[Sizes], int]) -> Relation:
+    def relate(sizes: Sizes) -> None:
+        if sizes[name] != (exact := bound(sizes)):
+            raise AbiError(
+                ErrorCode.invalid_argument, f"{name} has {sizes[name]} elements instead of {exact}"
+            )
+
+    return relate
 
 
-def _multiple_of(name: str, terms: tuple[Term, ...], sizes: Sizes) -> None:
-    if sizes[name] % (factor := _product(terms, sizes)):
-        raise AbiError(
-            ErrorCode.invalid_argument, f"{name} has {sizes[name]} elements, no multiple of {factor}"
-        )
+def _multiple_of(name: str, bound: Callable[[Sizes], int]) -> Relation:
+    def relate(sizes: Sizes) -> None:
+        if sizes[name] % (factor := bound(sizes)):
+            raise AbiError(
+                ErrorCode.invalid_argument, f"{name} has {sizes[name]} elements, no multiple of {factor}"
+            )
+
+    return relate
 
 
 def _text(param: Param, window: tuple[int, int], memory: Bytes) -> str:

@@ -32,6 +32,7 @@ _EpochCallback = ctypes.CFUNCTYPE(
     ctypes.POINTER(ctypes.c_uint64),
     ctypes.POINTER(ffi.wasmtime_update_deadline_kind_t),
 )
+_F32, _I32 = struct.Struct("<f"), struct.Struct("<i")
 UPDATE_CONTINUE = 0
 _NO_FINALIZER = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
 
@@ -142,7 +143,7 @@ def call(store: wasmtime.Store, function: wasmtime.Func, *arguments: int) -> int
 
 
 def _float(bits: int) -> float:
-    value: float = struct.unpack("<f", struct.pack("<i", bits))[0]
+    value: float = _F32.unpack(_I32.pack(bits))[0]
     return value
 
 
