@@ -17,6 +17,7 @@ import wasmtime
 
 from realm_abi._epochs import EpochClock
 from realm_abi._imports import Wrap
+from realm_abi._selftest import verify_raw_calls
 from realm_abi.contract import load_contract
 from realm_abi.hostapi import Dimensions, HostTrap
 from realm_abi.instance import FaultKind, GuestFault, Instance, Limits
@@ -59,6 +60,7 @@ class Runtime:
     """One engine with its cache of compiled modules; safe to use from several threads."""
 
     def __init__(self, *, max_module_bytes: int = 64 << 20, cached_modules: int = 64) -> None:
+        verify_raw_calls()
         self._engine = wasmtime.Engine(engine_config())
         self._clock = EpochClock(self._engine)
         self._max_module_bytes = max_module_bytes
