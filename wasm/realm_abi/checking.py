@@ -13,12 +13,11 @@ from realm_abi.interface import (
     Exported,
     Imported,
     ModuleRejected,
-    Signature,
     check_header,
     check_size,
     examine,
 )
-from realm_abi.sandbox import Runtime
+from realm_abi.sandbox import Runtime, surface
 
 MAX_MODULE_BYTES = 64 << 20
 
@@ -53,14 +52,13 @@ def check_module(path: Path) -> Report:
     contract = load_contract()
     wasm = _read(path)
     module, refusal = _compiled(wasm)
-    imports = tuple(Imported(item.module, item.name or "", *_described(item.type)) for item in module.imports)
-    exports = {item.name: Exported(*_described(item.type)) for item in module.exports}
+    imports, exports = surface(module)
     interface = examine(contract, imports, exports)
     problems = interface.problems
     if refusal and refusal not in problems:
         problems = (*problems, refusal)
     remarks = tuple(_remarks(contract, interface.version, {item.name for item in imports}, exports))
-    return Report(interface.version, len(wasm), imports, exports, problems, remarks)
+    return Report(interface.version, len(wasm), tuple(imports), exports, problems, remarks)
 
 
 def _read(path: Path) -> bytes:
@@ -83,14 +81,6 @@ def _compiled(wasm: bytes) -> tuple[wasmtime.Module, str]:
         return wasmtime.Module(wasmtime.Engine(), wasm), str(rejected)
     except wasmtime.WasmtimeError:
         raise rejected from None
-
-
-def _described(kind: object) -> tuple[str, Signature | None]:
-    """What an import or export is, in the words of the text format."""
-    if isinstance(kind, wasmtime.FuncType):
-        params = tuple(str(param) for param in kind.params)
-        return "function", Signature(params, tuple(str(result) for result in kind.results))
-    return type(kind).__name__.removesuffix("Type").lower(), None
 
 
 def _remarks(

@@ -42,6 +42,7 @@ __all__ = [
     "Runtime",
     "Wrap",
     "engine_config",
+    "surface",
 ]
 
 
@@ -126,14 +127,19 @@ def _compile(engine: wasmtime.Engine, wasm: bytes, digest: str) -> GuestModule:
         truncated = "unexpected end" in reason
         remedy = "it is truncated, build or copy it again" if truncated else "build it for plain wasm32"
         raise ModuleRejected(f"the module is not valid: {reason}; {remedy}") from None
-    imports = [Imported(item.module, item.name or "", *_described(item.type)) for item in compiled.imports]
-    exports = {item.name: Exported(*_described(item.type)) for item in compiled.exports}
+    imports, exports = surface(compiled)
     interface = examine(load_contract(), imports, exports)
     if interface.problems:
         raise ModuleRejected(interface.problems[0])
     return GuestModule(
         digest, interface.version, compiled, tuple(item.name for item in imports), _memory_bytes(compiled)
     )
+
+
+def surface(compiled: wasmtime.Module) -> tuple[list[Imported], dict[str, Exported]]:
+    """What a module imports, in order, and what it exports by name, in the words of the text format."""
+    imports = [Imported(item.module, item.name or "", *_described(item.type)) for item in compiled.imports]
+    return imports, {item.name: Exported(*_described(item.type)) for item in compiled.exports}
 
 
 def _described(kind: object) -> tuple[str, Signature | None]:
