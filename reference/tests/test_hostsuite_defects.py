@@ -24,7 +24,7 @@ from realm_harness.results import CaseResult
 from realm_reference.engine import Engine, Session
 from realm_reference.model.model import Model
 from realm_reference.orchestration import GenerationRequest, GuestLimits
-from realm_reference.orchestration.events import End, Failed, Token
+from realm_reference.orchestration.events import Failed, Token
 from realm_reference.orchestration.generation import Generation
 from realm_reference.orchestration.guestrun import GuestRunner, HostFunctions
 from realm_reference.orchestration.hostcalls import MODEL_HANDLE
@@ -44,7 +44,6 @@ class Collected:
     texts: list[str] = field(default_factory=list)
     cause: Failed | None = None
     cancelled: bool = False
-    ended: End | None = None
 
     def put(self, token: Token) -> None:
         self.texts.append(token.text)
@@ -54,9 +53,6 @@ class Collected:
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         del callback
-
-    def end(self, end: End) -> None:
-        self.ended = end
 
 
 class Reference:
@@ -81,8 +77,8 @@ class Reference:
         stop = tuple(params.pop("stop", ()))
         generation = Collected()
         request = GenerationRequest(prepared, stop=stop, **params)
-        self.runner.run(request, cast(Generation, generation))
-        failed = generation.ended.message if isinstance(generation.ended, Failed) else ""
+        end = self.runner.run(request, cast(Generation, generation))
+        failed = end.message if isinstance(end, Failed) else ""
         return "".join(generation.texts), failed
 
     def close(self) -> None:

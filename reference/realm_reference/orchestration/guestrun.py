@@ -51,8 +51,8 @@ class GuestRunner:
     module: GuestModule
     limits: GuestLimits
 
-    def run(self, request: GenerationRequest, generation: Generation) -> None:
-        """Run the guest to its end and end `generation`, whatever happens."""
+    def run(self, request: GenerationRequest, generation: Generation) -> End:
+        """Run the guest to its end and say how it ended, whatever happens."""
         host = self._host(request, generation)
         try:
             end = self._run(host, request, generation)
@@ -63,10 +63,10 @@ class GuestRunner:
             host.close()
         if generation.cancelled:
             # Why it was stopped counts, not what the guest made of it.
-            end = generation.cause or Finished(
+            return generation.cause or Finished(
                 FinishReason.CANCELLED, request.prompt.tokens, host.completion_tokens()
             )
-        generation.end(end)
+        return end
 
     def _host(self, request: GenerationRequest, generation: Generation) -> HostFunctions:
         if self.module.version == 2:

@@ -13,7 +13,7 @@ from realm_abi.sandbox import GuestModule, Runtime
 
 from realm_reference.engine import Engine
 from realm_reference.model.model import Model
-from realm_reference.orchestration.events import Failed, FailureKind, Finished, FinishReason
+from realm_reference.orchestration.events import End, Failed, FailureKind, Finished, FinishReason
 from realm_reference.orchestration.generation import Generation
 from realm_reference.orchestration.guestrun import GuestRunner, inexpressible_in_v1
 from realm_reference.orchestration.limits import GuestLimits
@@ -115,13 +115,16 @@ class Orchestrator:
     def _run(self, request: GenerationRequest, generation: Generation) -> None:
         with self._lock:
             self._running += 1
+        end: End = Failed(FailureKind.INTERNAL, "The generation failed.")
         try:
             generation.start()
-            self._runner.run(request, generation)
+            end = self._runner.run(request, generation)
         finally:
             with self._lock:
                 self._running -= 1
                 self._live.discard(generation)
+            # Last: whoever has seen the end finds the place free.
+            generation.end(end)
 
     def _unqueue(self, future: Future[None], request: GenerationRequest, generation: Generation) -> None:
         """A cancelled request that still waits leaves the queue at once instead of when its turn comes."""
