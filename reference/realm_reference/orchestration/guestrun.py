@@ -9,7 +9,7 @@ from typing import Final
 
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.errors import FinishReason as GuestReason
-from realm_abi.instance import GuestFault, Instance, Limits
+from realm_abi.instance import GuestFault, Instance
 from realm_abi.requests import OptionsV1, OptionsV2
 from realm_abi.sandbox import GuestModule, Runtime
 
@@ -76,9 +76,8 @@ class GuestRunner:
         return host
 
     def _run(self, host: HostFunctions, request: GenerationRequest, generation: Generation) -> End:
-        limits = Limits(memory_bytes=self.limits.memory_bytes, guest_seconds=self.limits.guest_seconds)
         try:
-            with closing(self.runtime.instantiate(self.module, host, limits)) as instance:
+            with closing(self.runtime.instantiate(self.module, host, self.limits.sandbox)) as instance:
                 generation.on_cancel(instance.cancel)
                 if isinstance(host, HostFunctionsV1):
                     return self._run_v1(instance, host, request, generation)

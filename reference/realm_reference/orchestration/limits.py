@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from realm_abi.instance import Limits
+
 
 @dataclass(frozen=True)
 class GuestLimits:
@@ -20,3 +22,8 @@ class GuestLimits:
     sessions: int = 4
     host_calls_base: int = 1024
     host_calls_per_token: int = 64
+
+    @property
+    def sandbox(self) -> Limits:
+        """The part of them that the sandbox enforces."""
+        return Limits(memory_bytes=self.memory_bytes, guest_seconds=self.guest_seconds)

@@ -13,7 +13,7 @@ from typing import Any
 
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.guests import guest_bytes
-from realm_abi.instance import GuestFault, Limits
+from realm_abi.instance import GuestFault
 from realm_abi.requests import OptionsV1
 from realm_abi.sandbox import Runtime
 
@@ -46,9 +46,8 @@ class OwnLoop:
         request = self._request(prompt, options)
         host = HostFunctionsV1(self.model, self.engine, request, _Quiet(self.asker), self.limits)
         module = self.runtime.compile(guest_bytes("v1"))
-        limits = Limits(memory_bytes=self.limits.memory_bytes, guest_seconds=self.limits.guest_seconds)
         try:
-            with closing(self.runtime.instantiate(module, host, limits)) as instance:
+            with closing(self.runtime.instantiate(module, host, self.limits.sandbox)) as instance:
                 self.asker.on_cancel(instance.cancel)
                 text = instance.generate_v1(prompt, MODEL_HANDLE, self._options(request, options))
         except GuestFault as fault:
