@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from realm_abi.errors import AbiError, ErrorCode
-from realm_reference.engine import Engine, Session, StepRecord
+from realm_reference.engine import CacheUse, Engine, Session, StepRecord
 from realm_reference.model.model import Model
 
 
@@ -285,3 +285,45 @@ def test_neighbours_never_change_bits(engine: Engine, lengths: list[int], decode
     for one, other in zip(alone, together, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
     assert engine.open_sessions == 0
+
+
+def test_an_idle_loop_and_a_working_one_respond(engine: Engine, session: Session) -> None:
+    assert engine.responds(30)
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(session.forward, prompt(200))
+        assert engine.responds(30)
+        work.result()
+
+
+def test_a_loop_that_is_stuck_in_a_step_does_not_respond(
+    engine: Engine, session: Session, gate: Gate
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(session.forward, ids(3))
+        assert gate.entered.acquire(timeout=30)
+        assert not engine.responds(0.05)
+        gate.released.release()
+        work.result()
+    assert engine.responds(30)
+
+
+def test_a_closed_engine_does_not_respond(tiny_model: Model) -> None:
+    engine = Engine(tiny_model.transformer)
+    engine.close()
+    assert not engine.responds(30)
+
+
+def test_the_use_of_all_caches(engine: Engine, session: Session, tiny_model: Model) -> None:
+    assert engine.cache_use() == CacheUse(1, 0, 0)
+    session.forward(prompt(20))
+    twin = session.fork()
+    twin.forward(ids(3))
+    used = engine.cache_use()
+    config = tiny_model.config
+    position = 2 * 4 * config.n_layers * config.n_kv_heads * config.head_dim  # keys and values in float32
+    assert (used.caches, used.tokens) == (2, 20 + 21)
+    assert used.bytes >= 41 * position
+    assert used.bytes % position == 0
+    twin.free()
+    session.free()
+    assert engine.cache_use() == CacheUse(0, 0, 0)

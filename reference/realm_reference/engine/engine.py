@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from realm_reference.engine.census import CacheUse, Census
 from realm_reference.engine.loop import EngineCounters, StepLoop, StepRecord
-from realm_reference.engine.session import Census, Session
+from realm_reference.engine.session import Session
 from realm_reference.model.transformer import Transformer
 
 # Long enough to keep the matrix products efficient, short enough that others' decode steps do not wait long.
@@ -44,6 +45,12 @@ class Engine:
         """Whether sessions can make progress."""
         return self._loop.alive
 
+    def responds(self, seconds: float) -> bool:
+        """Whether the loop shows within `seconds` that it turns: it ends a step, or wakes when it has none.
+        Blocks for so long at most.
+        """
+        return self._loop.responds(seconds)
+
     @property
     def counters(self) -> EngineCounters:
         """Totals since the start: steps, rows (token positions), seconds, failed steps."""
@@ -58,3 +65,7 @@ class Engine:
     def open_sessions(self) -> int:
         """Sessions that hold a KV cache now."""
         return self._census.count
+
+    def cache_use(self) -> CacheUse:
+        """What the KV caches of all sessions hold now."""
+        return self._census.use()

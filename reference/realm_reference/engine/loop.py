@@ -54,6 +54,7 @@ class StepLoop:
         self._ready: deque[Work] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._beats = 0  # ends of steps and wakings, for `responds`
         self._thread = threading.Thread(target=self._run, name="engine-step-loop", daemon=True)
         self._thread.start()
 
@@ -74,7 +75,7 @@ class StepLoop:
             if self._closed:
                 raise AbiError(ErrorCode.internal, "the engine is closed")
             self._ready.append(work)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def abandon(self, work: Work) -> None:
         """Nobody wants `work` any more: out of the queue at once, or after the step that it is in."""
@@ -84,11 +85,19 @@ class StepLoop:
                 self._ready.remove(work)
                 self._fail(work, AbiError(ErrorCode.cancelled, "the request was cancelled"))
 
+    def responds(self, seconds: float) -> bool:
+        """Whether the thread ends a step within `seconds`, or wakes when it has none to take."""
+        with self._changed:
+            before = self._beats
+            self._changed.notify_all()
+            turned = self._changed.wait_for(lambda: self._beats != before or self._closed, seconds)
+            return turned and not self._closed
+
     def close(self) -> None:
         """Finish the running step, fail what waits, end the thread."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
 
     def _run(self) -> None:
@@ -99,9 +108,15 @@ class StepLoop:
 
     def _next(self) -> Work | None:
         with self._changed:
+            self._beat()
             while not self._ready and not self._closed:
                 self._changed.wait()
+                self._beat()
             return None if self._closed else self._ready.popleft()
+
+    def _beat(self) -> None:
+        self._beats += 1
+        self._changed.notify_all()
 
     def _step(self, work: Work) -> None:
         """One step for one session. Whatever it raises is that session's alone; the loop goes on."""

@@ -9,22 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from realm_abi.errors import AbiError, ErrorCode
 
+from realm_reference.engine.census import Census
 from realm_reference.engine.loop import StepLoop
 from realm_reference.engine.work import CallWork, Floats, ForwardWork, Work, to_float32
 from realm_reference.model.transformer import KVCache, Transformer
-
-
-class Census:
-    """How many sessions hold a cache; counted from many threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.count = 0
-
-    def add(self, change: int) -> None:
-        """Count sessions in (+1) and out (-1)."""
-        with self._lock:
-            self.count += change
 
 
 class Session:
@@ -47,7 +35,7 @@ class Session:
         self._state = threading.Lock()  # guards the two below, never held while waiting
         self._cancelled = False
         self._work: Work | None = None
-        census.add(1)
+        census.enter(cache)
 
     @property
     def length(self) -> int:
@@ -83,9 +71,9 @@ class Session:
     def free(self) -> None:
         """Give the cache back; the session is unusable from now on."""
         with self._turn:
-            self._open_cache()
+            cache = self._open_cache()
             self._cache = None
-        self._census.add(-1)
+        self._census.leave(cache)
 
     def cancel(self) -> None:
         """Thread-safe: a waiting call ends with `cancelled` (after the step that it may be in), and so do

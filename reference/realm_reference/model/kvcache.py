@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from realm_reference.compute.numpy import Array, Arrays
 from realm_reference.model.config import LlamaConfig
 
@@ -26,6 +28,13 @@ class KVCache:
     def length(self) -> int:
         """The number of positions that every layer holds."""
         return min(self._filled)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it has taken, room to grow included."""
+        itemsize = self._arrays.xp.finfo(self._arrays.dtype).bits // 8
+        elements = sum(math.prod(array.shape) for array in (*self._keys, *self._values))
+        return elements * int(itemsize)
 
     def extend(self, layer: int, position: int, keys: Array, values: Array) -> tuple[Array, Array]:
         """Store the chunk that begins at `position`, and return all keys and values up to its end.
