@@ -1,8 +1,9 @@
 """Small checkers for JSON values: each takes (name, value), returns the value as Python wants it, or raises
 400.
 
-They are combined in tables (see `chat`), so that every parameter is checked in type and range by the same
-lines and every refusal names its parameter.
+They are combined in tables (see `chat_request`), so that every parameter is checked in type and range by the
+same lines and every refusal names its parameter. Each carries the JSON Schema of what it lets through: the
+OpenAPI document is made from the tables, and so it cannot say anything else than the server does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from realm_reference.server.errors import invalid, unsupported
 
 T = TypeVar("T")
 Check = Callable[[str, Any], T]
+Schema = Mapping[str, Any]
 
 _JSON_NAMES = {
     type(None): "null",
@@ -27,10 +29,27 @@ _JSON_NAMES = {
 }
 
 
+def described(**schema: Any) -> Callable[[Check[T]], Check[T]]:
+    """Say in JSON Schema what a check lets through."""
+
+    def mark(check: Check[T]) -> Check[T]:
+        check.schema = schema  # type: ignore[attr-defined]
+        return check
+
+    return mark
+
+
+def schema_of(check: Check[Any]) -> Schema:
+    """The JSON Schema that `check` was described with."""
+    schema: Schema = check.schema  # type: ignore[attr-defined]
+    return schema
+
+
 def _wrong_type(name: str, wanted: str, value: object) -> Exception:
     return invalid(name, f"'{name}' must be {wanted}, not {_JSON_NAMES[type(value)]}.", "invalid_type")
 
 
+@described(type="boolean")
 def boolean(name: str, value: Any) -> bool:
     """true or false, nothing that merely looks like it."""
     if not isinstance(value, bool):
@@ -38,6 +57,7 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
+@described(type="string")
 def string(name: str, value: Any) -> str:
     """A string of any length; the body's size limit bounds it."""
     if not isinstance(value, str):
@@ -48,6 +68,7 @@ def string(name: str, value: Any) -> str:
 def integer(low: int, high: int) -> Check[int]:
     """An integer in [low, high]. 5.0 is one (JSON Schema's reading of "integer"), true is not."""
 
+    @described(type="integer", minimum=low, maximum=high)
     def check(name: str, value: Any) -> int:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -63,6 +84,7 @@ def integer(low: int, high: int) -> Check[int]:
 def number(low: float, high: float, *, above_low: bool = False) -> Check[float]:
     """A finite number in [low, high], or in (low, high] with `above_low`."""
 
+    @described(type="number", **{"exclusiveMinimum" if above_low else "minimum": low}, maximum=high)
     def check(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _wrong_type(name, "a number", value)
@@ -78,6 +100,7 @@ def number(low: float, high: float, *, above_low: bool = False) -> Check[float]:
     return check
 
 
+@described(type="object")
 def mapping(name: str, value: Any) -> Mapping[str, Any]:
     """A JSON object."""
     if not isinstance(value, dict):
@@ -85,6 +108,7 @@ def mapping(name: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
+@described(type="array")
 def sequence(name: str, value: Any) -> Sequence[Any]:
     """A JSON array."""
     if not isinstance(value, list):
@@ -97,6 +121,7 @@ def only(*accepted: Any, because: str) -> Check[None]:
     `unsupported`.
     """
 
+    @described(enum=list(accepted), description=f"Not supported: {because}")
     def check(name: str, value: Any) -> None:
         # 0 == False in Python, and not in JSON.
         if not any(value == fine and isinstance(value, bool) == isinstance(fine, bool) for fine in accepted):

@@ -36,6 +36,30 @@ _KNOWN: Final = frozenset({"role", "content", "name", "tool_call_id", *_ABSENT_O
 _OTHER_PARTS: Final = frozenset({"image_url", "input_audio", "file", "refusal"})
 
 
+_TEXT_PART: Final = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+    "additionalProperties": False,
+}
+_MESSAGE: Final = {
+    "type": "object",
+    "properties": {
+        "role": {"enum": list(_ROLES)},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART, "minItems": 1}]},
+        "name": {"type": ["string", "null"]},
+        "tool_call_id": {"type": ["string", "null"]},
+        **{name: {"enum": [None, []]} for name in _ABSENT_ONLY},
+    },
+    "required": ["role", "content"],
+    "additionalProperties": False,
+    # A tool's answer says which call it answers.
+    "if": {"properties": {"role": {"const": "tool"}}, "required": ["role"]},
+    "then": {"properties": {"tool_call_id": {"type": "string"}}, "required": ["tool_call_id"]},
+}
+
+
+@checks.described(type="array", items=_MESSAGE, minItems=1)
 def parse_messages(name: str, value: Any) -> tuple[Message, ...]:
     """All messages, at least one; ApiError 400 names the place, such as ``messages[2].content``."""
     entries = checks.sequence(name, value)
