@@ -33,7 +33,7 @@ class KVCache:
     def nbytes(self) -> int:
         """The memory that it has taken, room to grow included."""
         itemsize = self._arrays.xp.finfo(self._arrays.dtype).bits // 8
-        elements = sum(math.prod(array.shape) for array in (*self._keys, *self._values))
+        elements: int = sum(math.prod(array.shape) for array in (*self._keys, *self._values))
         return elements * int(itemsize)
 
     def extend(self, layer: int, position: int, keys: Array, values: Array) -> tuple[Array, Array]:
