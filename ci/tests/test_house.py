@@ -29,6 +29,8 @@ MAY_IMPORT = {
 }
 # Inside the reference a request walks down; each floor may use those below it.
 FLOORS = ["server", "orchestration", "engine", "model", "compute"]
+# Rooms beside them: what each may use of the reference.
+SIDE_ROOMS: dict[str, set[str]] = {"tenants": set()}
 # The harness without extras must run on a machine without these.
 HEAVY = {
     "wasmtime",
@@ -89,6 +91,18 @@ def test_reference_floors_never_look_up() -> None:
             parts = name.split(".")
             if parts[0] == "realm_reference" and len(parts) > 1 and parts[1] in above:
                 broken.append(f"{file.relative_to(ROOT)}:{line} ({floor}) imports {name}")
+    assert not broken
+
+
+@pytest.mark.parametrize("room", SIDE_ROOMS)
+def test_side_rooms_use_only_what_is_theirs(room: str) -> None:
+    allowed = SIDE_ROOMS[room] | {room}
+    broken = [
+        f"{file.relative_to(ROOT)}:{line} imports {name}"
+        for file in sorted((ROOMS["realm_reference"] / room).rglob("*.py"))
+        for name, line in imports_of(file, "realm_reference")
+        if name.startswith("realm_reference.") and name.split(".")[1] not in allowed
+    ]
     assert not broken
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from realm_reference.server.auth import ANONYMOUS_TENANT, Authenticator, KeyFileError, load_keys
+from realm_reference.server.auth import Authenticator, KeyFileError, load_keys
 from realm_reference.server.errors import ApiError
+from realm_reference.tenants import ANONYMOUS
 
 KEYS = [
     {"key": "realm_alice_0123456789", "tenant_id": "alice", "name": "laptop", "created_at": "2026-01-01"},
@@ -27,13 +28,13 @@ def authenticator(tmp_path: Path) -> Authenticator:
 
 
 def test_without_keys_everybody_is_the_anonymous_tenant() -> None:
-    assert Authenticator(None).tenant(None) == ANONYMOUS_TENANT
-    assert Authenticator(None).tenant("Bearer whatever") == ANONYMOUS_TENANT
+    assert Authenticator(None).caller(None) == ANONYMOUS
+    assert Authenticator(None).caller("Bearer whatever") == ANONYMOUS
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_a_good_key_is_its_tenant(authenticator: Authenticator, scheme: str) -> None:
-    assert authenticator.tenant(f"{scheme} realm_alice_0123456789") == "alice"
+    assert authenticator.caller(f"{scheme} realm_alice_0123456789").tenant == "alice"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_a_good_key_is_its_tenant(authenticator: Authenticator, scheme: str) -> 
 )
 def test_everything_else_is_a_401(authenticator: Authenticator, header: str | None) -> None:
     with pytest.raises(ApiError) as caught:
-        authenticator.tenant(header)
+        authenticator.caller(header)
     assert caught.value.status == 401
     assert caught.value.code == "invalid_api_key"
     assert "WWW-Authenticate" in caught.value.headers
@@ -63,7 +64,7 @@ def test_everything_else_is_a_401(authenticator: Authenticator, header: str | No
 
 def test_an_empty_list_lets_nobody_in(tmp_path: Path) -> None:
     with pytest.raises(ApiError):
-        Authenticator(load_keys(write(tmp_path / "keys.json", []))).tenant("Bearer realm_alice_0123456789")
+        Authenticator(load_keys(write(tmp_path / "keys.json", []))).caller("Bearer realm_alice_0123456789")
 
 
 @pytest.mark.parametrize(

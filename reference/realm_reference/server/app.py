@@ -65,7 +65,7 @@ def _authenticated(service: Service) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith("/v1/"):
-            record.of(request).tenant = service.auth.tenant(request.headers.get("Authorization"))
+            record.of(request).caller = service.auth.caller(request.headers.get("Authorization"))
         return await handler(request)
 
     return middleware

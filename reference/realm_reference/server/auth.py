@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from realm_reference.server.errors import unauthorized
+from realm_reference.tenants import ANONYMOUS, Caller
+from realm_reference.tenants.caller import TENANT_ID
 
-ANONYMOUS_TENANT: Final = "default"
-_TENANT_ID: Final = re.compile(r"[A-Za-z0-9_-]{3,64}")
 _FIELDS: Final = frozenset({"key", "tenant_id", "name", "enabled", "rate_limit", "created_at", "last_used"})
 
 
@@ -26,7 +25,7 @@ class ApiKey:
     """A key as it is kept in memory: its digest, never itself."""
 
     digest: bytes
-    tenant_id: str
+    caller: Caller
 
 
 class Authenticator:
@@ -35,10 +34,10 @@ class Authenticator:
     def __init__(self, keys: tuple[ApiKey, ...] | None) -> None:
         self._keys = keys
 
-    def tenant(self, authorization: str | None) -> str:
-        """The tenant of an Authorization header's value; ApiError 401 without a good Bearer key."""
+    def caller(self, authorization: str | None) -> Caller:
+        """Who sends an Authorization header; ApiError 401 without a good Bearer key."""
         if self._keys is None:
-            return ANONYMOUS_TENANT
+            return ANONYMOUS
         if authorization is None:
             raise unauthorized("No API key: send 'Authorization: Bearer <key>'.")
         scheme, _, key = authorization.partition(" ")
@@ -46,7 +45,7 @@ class Authenticator:
             raise unauthorized("The Authorization header must be 'Bearer <key>'.")
         digest = _digest(key.strip())
         # Every key is compared, in constant time: the time taken tells nothing about how near a guess is.
-        matches = [known.tenant_id for known in self._keys if hmac.compare_digest(known.digest, digest)]
+        matches = [known.caller for known in self._keys if hmac.compare_digest(known.digest, digest)]
         if not matches:
             raise unauthorized("The API key is not valid.")
         return matches[0]
@@ -79,10 +78,10 @@ def _entry(index: int, entry: Any) -> ApiKey | None:
     key, tenant, enabled = entry.get("key"), entry.get("tenant_id"), entry.get("enabled", True)
     if not isinstance(key, str) or len(key) < 8:
         raise KeyFileError(f"{where} needs a 'key' of at least 8 characters")
-    if not isinstance(tenant, str) or not _TENANT_ID.fullmatch(tenant):
+    if not isinstance(tenant, str) or not TENANT_ID.fullmatch(tenant):
         raise KeyFileError(f"{where} needs a 'tenant_id' of 3 to 64 letters, digits, '-' or '_'")
     if not isinstance(enabled, bool):
         raise KeyFileError(f"{where} has an 'enabled' that is not a boolean")
     if entry.get("rate_limit") is not None:
         raise KeyFileError(f"{where} has a 'rate_limit', which this server does not enforce yet")
-    return ApiKey(_digest(key), tenant) if enabled else None
+    return ApiKey(_digest(key), Caller(tenant, f"file-{index}")) if enabled else None

@@ -12,7 +12,7 @@ from realm_reference.server.answers import ChatAnswer
 from realm_reference.server.chat_request import ChatRequest, parse_chat_request
 from realm_reference.server.choices import Choices
 from realm_reference.server.errors import SERVER, UNAVAILABLE, ApiError, invalid, overloaded
-from realm_reference.server.service import Service
+from realm_reference.server.service import Service, reseeded
 from realm_reference.server.sse import DONE, KEEP_ALIVE, EventStream, event
 
 
@@ -30,9 +30,19 @@ class ChatHandler:
         service.check_admission()
         chat = parse_chat_request(await jsonbody.read(request))
         service.check_model(chat.model)
-        prompt_tokens, generations = await service.start(chat)
-        choices = Choices(generations, prompt_tokens, service.model.name, mine, service.metrics)
         answer = ChatAnswer(service.model.name, service.model.fingerprint, chat.include_usage)
+        generation = await service.prepare(chat)
+        lease = service.admit(
+            mine.caller,
+            id=answer.id,
+            request_id=mine.request_id,
+            endpoint="chat",
+            prompt_tokens=generation.prompt.tokens,
+            max_tokens=generation.max_tokens * chat.n,
+        )
+        mine.prompt_tokens = generation.prompt.tokens
+        generations = service.submit([reseeded(generation, i) for i in range(chat.n)], lease)
+        choices = Choices(generations, lease, service.model.name, mine, service.metrics)
         try:
             if chat.stream:
                 stream = EventStream(request, service.settings.write_timeout)
@@ -65,6 +75,7 @@ class ChatHandler:
                 data += event(answer.content(index, what.text))
             if data:
                 await stream.send(data)
+        await choices.settled()
         await stream.send((event(answer.usage(choices.usage())) if chat.include_usage else b"") + DONE)
         return await stream.finish()
 
@@ -90,6 +101,7 @@ class ChatHandler:
                 texts[index] += what.text
             else:
                 reasons[index] = what.reason
+        await choices.settled()
         whole = answer.whole(list(zip(texts, reasons, strict=True)), choices.usage())
         return web.Response(
             body=json.dumps(whole, ensure_ascii=False).encode(), content_type="application/json"

@@ -11,6 +11,7 @@ from realm_reference.orchestration import Event, Finished, FinishReason, Generat
 from realm_reference.server.answers import Usage
 from realm_reference.server.metrics import Metrics
 from realm_reference.server.record import RequestRecord
+from realm_reference.tenants import Lease, Outcome, Status, Timings
 
 
 class Choices:
@@ -19,12 +20,13 @@ class Choices:
     def __init__(
         self,
         generations: Sequence[Generation],
-        prompt_tokens: int,
+        lease: Lease,
         model: str,
         record: RequestRecord,
         metrics: Metrics,
     ) -> None:
         self._generations = generations
+        self._lease = lease
         self._model = model
         self._record = record
         self._metrics = metrics
@@ -33,7 +35,6 @@ class Choices:
         self._last_ns: list[int | None] = [None] * len(generations)
         self._tokens = [0] * len(generations)
         self.unfinished = len(generations)
-        record.prompt_tokens = prompt_tokens
         for index in range(len(generations)):
             self._read(index)
 
@@ -56,15 +57,18 @@ class Choices:
         """What the request has cost: the prompt once, the completions of all choices."""
         return Usage(self._record.prompt_tokens, sum(self._tokens))
 
+    async def settled(self) -> None:
+        """Once all are finished: have the request in the ledger before the client can see its end."""
+        await self._lease.settled(self._outcome())
+
     def close(self) -> None:
         """Cancel what still runs. What was generated counts, also when nobody waited for its end."""
         for generation in self._generations:
             generation.cancel()
         for read in self._reads:
             read.cancel()
-        usage, metrics, tenant = self.usage(), self._metrics, self._record.tenant
-        self._record.completion_tokens = usage.completion_tokens
-        self._record.queue_seconds = self._generations[0].queue_seconds
+        usage, metrics, tenant = self.usage(), self._metrics, self._record.caller.tenant
+        self._lease.settle(self._outcome())
         for generation in self._generations:
             if generation.queue_seconds is not None:
                 metrics.queue.observe(generation.queue_seconds)
@@ -72,6 +76,19 @@ class Choices:
         metrics.input_tokens.labels(tenant).inc(usage.prompt_tokens)
         metrics.output_tokens.labels(tenant).inc(usage.completion_tokens)
         metrics.model_tokens.labels(self._model).inc(usage.total_tokens)
+
+    def _outcome(self) -> Outcome:
+        mine = self._record
+        mine.completion_tokens = sum(self._tokens)
+        mine.queue_seconds = self._generations[0].queue_seconds
+        if not self.unfinished:
+            status, finish = Status.FINISHED, mine.finish
+        elif mine.error is not None:
+            status, finish = Status.FAILED, mine.error.code
+        else:
+            status, finish = Status.CANCELLED, None
+        timings = Timings(mine.queue_seconds, mine.ttft_seconds, mine.seconds())
+        return Outcome(mine.prompt_tokens, mine.completion_tokens, status, finish, timings)
 
     def _read(self, index: int) -> None:
         self._reads[asyncio.ensure_future(self._generations[index].next_event())] = index

@@ -10,8 +10,8 @@ from typing import Final
 
 from aiohttp import web
 
-from realm_reference.server.auth import ANONYMOUS_TENANT
 from realm_reference.server.errors import ApiError
+from realm_reference.tenants import ANONYMOUS, Caller
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -23,7 +23,7 @@ class RequestRecord:
 
     request_id: str
     started_ns: int = field(default_factory=time.perf_counter_ns)
-    tenant: str = ANONYMOUS_TENANT
+    caller: Caller = ANONYMOUS
     error: ApiError | None = None
     finish: str | None = None
     prompt_tokens: int = 0

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from realm_reference.engine import Engine
@@ -27,6 +28,8 @@ from realm_reference.server.errors import ApiError, invalid, overloaded, unsuppo
 from realm_reference.server.messages import Message
 from realm_reference.server.metrics import Metrics
 from realm_reference.server.settings import ServerSettings
+from realm_reference.tenants import Caller, Job, Lease
+from realm_reference.tenants.admission import Admission
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Service:
     orchestrator: Orchestrator
     auth: Authenticator
     metrics: Metrics
+    admission: Admission = field(default_factory=Admission)
     draining: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -70,13 +74,27 @@ class Service:
                 code="model_not_found",
             )
 
-    async def start(self, chat: ChatRequest) -> tuple[int, list[Generation]]:
-        """Render and count the prompt (off the event loop), check it against the context, submit it n times.
+    def admit(
+        self,
+        caller: Caller,
+        *,
+        id: str,
+        request_id: str,
+        endpoint: str,
+        prompt_tokens: int,
+        max_tokens: int,
+    ) -> Lease:
+        """Let a request in within its tenant's limits, or ApiError 429. `max_tokens` is over all choices.
 
-        Returns the prompt's tokens and the generations, which the caller has to read or cancel.
+        Whoever asks has to settle the lease, whatever happens next; `id` is that of the answer.
         """
+        job = Job(id, request_id, endpoint, self.model.name, prompt_tokens, max_tokens)
+        return self.admission.admit(caller, job)
+
+    async def prepare(self, chat: ChatRequest) -> GenerationRequest:
+        """Render and count the prompt (off the event loop) and check it against the context."""
         prompt = await asyncio.to_thread(self._prompt, chat.messages)
-        request = GenerationRequest(
+        return GenerationRequest(
             prompt=prompt,
             max_tokens=self._max_tokens(chat, prompt),
             temperature=chat.temperature,
@@ -87,13 +105,20 @@ class Service:
             seed=secrets.randbits(32) if chat.seed is None else chat.seed,
             stop=chat.stop,
         )
+
+    def submit(self, requests: Sequence[GenerationRequest], lease: Lease) -> list[Generation]:
+        """Start or queue all of `requests` or none; the lease is void if none.
+
+        Whoever asks has to read or cancel the generations.
+        """
         try:
-            generations = self.orchestrator.submit_all([_reseeded(request, i) for i in range(chat.n)])
+            return self.orchestrator.submit_all(requests)
         except Inexpressible as error:
+            lease.void()
             raise unsupported(error.param, f"'{error.param}' is not supported: {error}.") from None
         except QueueFull:
+            lease.void()
             raise overloaded("Too many requests are waiting; try again.", self.settings.retry_after) from None
-        return prompt.tokens, generations
 
     def _prompt(self, messages: tuple[Message, ...]) -> Prompt:
         if self.model.chat is None:
@@ -128,7 +153,7 @@ class Service:
         return min(room, self.settings.default_max_tokens or room)
 
 
-def _reseeded(request: GenerationRequest, index: int) -> GenerationRequest:
+def reseeded(request: GenerationRequest, index: int) -> GenerationRequest:
     """Choice 0 has the request's seed, so that it is what n = 1 gives; the others have seeds made from it."""
     if index == 0:
         return request
