@@ -39,7 +39,7 @@ def test_null_is_the_default_everywhere() -> None:
     names = [
         name
         for name in vars(parse())
-        if name not in ("model", "messages", "include_usage", "max_tokens_name")
+        if name not in ("model", "messages", "include_usage", "max_tokens_name")  # not names of the API's
     ]
     others = ["stream_options", "n", "tools", "logit_bias", "logprobs", "user", "response_format", "metadata"]
     assert parse(**dict.fromkeys([*names, *others])) == parse()
@@ -108,8 +108,10 @@ def test_accepted(name: str, value: Any, expected: Any) -> None:
         ("n", 129, "out_of_range"),
         ("n", 9, "unsupported_parameter"),
         ("n", True, "invalid_type"),
-        ("logprobs", True, "unsupported_parameter"),
-        ("top_logprobs", 0, "unsupported_parameter"),
+        ("logprobs", 5, "invalid_type"),
+        ("top_logprobs", 21, "out_of_range"),
+        ("top_logprobs", -1, "out_of_range"),
+        ("top_logprobs", 2, "invalid_value"),
         ("logit_bias", {"1": 5}, "unsupported_parameter"),
         ("frequency_penalty", 0.5, "unsupported_parameter"),
         ("presence_penalty", -1, "unsupported_parameter"),
@@ -126,7 +128,6 @@ def test_refused_with_the_parameters_name(name: str, value: Any, code: str) -> N
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("logprobs", False),
         ("logit_bias", {}),
         ("frequency_penalty", 0),
         ("presence_penalty", 0.0),
@@ -203,6 +204,14 @@ def test_stream_options() -> None:
         ({"include_obfuscation": True}, "stream_options.include_obfuscation"),
     ):
         assert refused({**HELLO, "stream": True, "stream_options": options}).param == param
+
+
+def test_logprobs_and_their_alternatives() -> None:
+    assert parse().top_logprobs is None
+    assert parse(logprobs=False).top_logprobs is None
+    assert parse(logprobs=True).top_logprobs == 0
+    assert parse(logprobs=True, top_logprobs=20).top_logprobs == 20
+    assert refused({**HELLO, "logprobs": False, "top_logprobs": 0}).param == "top_logprobs"
 
 
 def test_the_two_names_of_the_token_limit() -> None:

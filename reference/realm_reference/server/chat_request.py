@@ -27,6 +27,7 @@ class ChatRequest(TextRequest):
     messages: tuple[Message, ...]
 
 
+@checks.described(type="object", additionalProperties={"type": "string"}, maxProperties=16)
 def _metadata(name: str, value: Any) -> None:
     entries = checks.mapping(name, value)
     if len(entries) > 16:
@@ -46,7 +47,14 @@ def _response_format(name: str, value: Any) -> None:
 
 _HONOURED: Final[Table] = {**parameters.HONOURED, "messages": parse_messages}
 
-_TOKEN_LIMIT: Final = checks.integer(1, 2**31 - 1)
+# Parameters that depend on one another.
+_MAX_TOKENS: Final[Table] = dict.fromkeys(
+    ("max_tokens", "max_completion_tokens"), checks.integer(1, 2**31 - 1)
+)
+_LOGPROBS: Final[Table] = {
+    "logprobs": checks.boolean,
+    "top_logprobs": checks.integer(0, _MAX_TOP_LOGPROBS),
+}
 
 # Known, without influence on the text: checked in type, otherwise unused.
 _INERT: Final[Table] = {
@@ -78,13 +86,20 @@ _UNSUPPORTED: Final[Table] = {
     "prompt_cache_retention": checks.only(because=ONE_TIER),
 }
 
-_OTHERS: Final = ("stream_options", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs")
-_KNOWN: Final = frozenset({*_HONOURED, *_INERT, *_UNSUPPORTED, *_OTHERS})
+PARAMETERS: Final[Table] = {
+    **_HONOURED,
+    **_MAX_TOKENS,
+    **_LOGPROBS,
+    **parameters.STREAM_OPTIONS,
+    **_INERT,
+    **_UNSUPPORTED,
+}
+"""Every parameter that the route knows."""
 
 
 def parse_chat_request(body: Mapping[str, Any]) -> ChatRequest:
     """The request in `body`; ApiError 400 that names the first parameter at fault."""
-    given = parameters.given_of(body, ("model", "messages"), _KNOWN)
+    given = parameters.given_of(body, ("model", "messages"), PARAMETERS)
     for table in (_INERT, _UNSUPPORTED):
         parameters.checked(given, table)
     return ChatRequest(
@@ -97,11 +112,7 @@ def parse_chat_request(body: Mapping[str, Any]) -> ChatRequest:
 
 def _max_tokens(given: Mapping[str, Any]) -> dict[str, Any]:
     """`max_completion_tokens` and its deprecated twin `max_tokens`; two different limits would be a guess."""
-    limits = {
-        name: _TOKEN_LIMIT(name, given[name])
-        for name in ("max_tokens", "max_completion_tokens")
-        if name in given
-    }
+    limits = parameters.checked(given, _MAX_TOKENS)
     if len(set(limits.values())) > 1:
         raise invalid("max_tokens", "'max_tokens' and 'max_completion_tokens' differ; give one of them.")
     for name, limit in limits.items():
@@ -113,10 +124,9 @@ def _logprobs(given: Mapping[str, Any]) -> dict[str, Any]:
     """`logprobs` says whether, `top_logprobs` how many alternatives; the second means nothing without the
     first.
     """
-    wanted = checks.boolean("logprobs", given.get("logprobs", False))
-    if "top_logprobs" not in given:
-        return {"top_logprobs": 0} if wanted else {}
-    top = checks.integer(0, _MAX_TOP_LOGPROBS)("top_logprobs", given["top_logprobs"])
-    if not wanted:
+    asked = parameters.checked(given, _LOGPROBS)
+    if asked.get("logprobs"):
+        return {"top_logprobs": asked.get("top_logprobs", 0)}
+    if "top_logprobs" in asked:
         raise invalid("top_logprobs", "'top_logprobs' is only allowed with 'logprobs': true.")
-    return {"top_logprobs": top}
+    return {}
