@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from realm_reference.serve_config import load_config
 
 log = logging.getLogger(__name__)
 
+LOG_LEVELS = ["debug", "info", "warning", "error"]
 PORT = click.IntRange(0, 65535)
 
 
@@ -36,7 +38,16 @@ PORT = click.IntRange(0, 65535)
 )
 @click.option("--http", is_flag=True, help="Serve HTTP and SSE.")
 @click.option("--http-port", type=PORT, help="Port for HTTP; 0 takes a free one.  [default: port + 1]")
-@click.option("--metrics-port", type=PORT, help="Serve /metrics on this port and not on the HTTP port.")
+@click.option(
+    "--fd",
+    type=click.IntRange(0),
+    help="Serve HTTP on the listening socket that a supervisor passes on as this file descriptor.",
+)
+@click.option(
+    "--metrics-port",
+    type=PORT,
+    help="Serve /metrics on this port and not on the HTTP port; 0 takes a free one.",
+)
 @model_options
 @click.option("--auth/--no-auth", default=False, help="Require an API key; needs --api-keys.")
 @click.option("--api-keys", type=click.Path(path_type=Path), help="JSON list of keys.")
@@ -69,6 +80,13 @@ PORT = click.IntRange(0, 65535)
     help="Seconds to finish requests on SIGTERM.",
 )
 @click.option(
+    "--drain-grace",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Seconds after SIGTERM in which requests are still taken, so that clients find another server.",
+)
+@click.option(
     "--default-max-tokens",
     type=click.IntRange(1),
     help="Limit for requests without one.  [default: the context's end]",
@@ -76,9 +94,10 @@ PORT = click.IntRange(0, 65535)
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
-    help='Write {"url", "pid"} here once requests are served.',
+    help='Write {"url", "operations_url", "pid"} here once requests are served.',
 )
 @click.option("--log-format", type=click.Choice(["json", "text"]), default="text", show_default=True)
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 def serve(**options: Any) -> None:
     """Serve a model over the OpenAI API, each request orchestrated by a WASM guest."""
     if not options["http"]:
@@ -89,7 +108,8 @@ def serve(**options: Any) -> None:
     limit_threads(options["threads"])
     from realm_reference.server import logs
 
-    logs.configure(options["log_format"])
+    logs.configure(options["log_format"], options["log_level"])
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     with ExitStack() as resources:
         _serve(options, resources)
 
@@ -106,7 +126,7 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
         auth = Authenticator(load_keys(options["api_keys"]) if options["auth"] else None)
     except KeyFileError as error:
         raise CannotStart(str(error)) from None
-    api = _bind(settings.host, settings.http_port, resources)
+    api = _api_socket(options, settings, resources)
     separate = None
     if settings.metrics_port is not None:
         separate = _bind(settings.host, settings.metrics_port, resources)
@@ -126,7 +146,7 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
     except assembly.AssemblyError as error:
         raise CannotStart(str(error)) from None
     service = Service(settings, orchestrator.model, engine, orchestrator, auth, metrics)
-    server = RunningServer(service, api, separate)
+    server = RunningServer(service, api, separate, shared=options["fd"] is not None)
     asyncio.run(serve_until_signal(server, options["ready_file"]))
 
 
@@ -146,13 +166,27 @@ def _settings(options: dict[str, Any]) -> Any:
         max_running=options["max_tenants"],
         max_waiting=options["max_queue"],
         default_max_tokens=options["default_max_tokens"],
+        leave_seconds=options["drain_grace"],
         drain_seconds=options["drain_timeout"],
         limits=GuestLimits(wall_seconds=options["request_timeout"]),
     )
 
 
+def _api_socket(options: dict[str, Any], settings: Any, resources: ExitStack) -> socket.socket:
+    from realm_reference.server.sockets import inherit
+
+    if options["fd"] is None:
+        return _bind(settings.host, settings.http_port, resources)
+    if options["http_port"] is not None:
+        raise click.UsageError("--fd brings a socket with a port; leave out --http-port")
+    try:
+        return resources.enter_context(inherit(options["fd"]))
+    except ValueError as error:
+        raise CannotStart(f"--fd: {error}; start it under a supervisor, or give --http-port") from None
+
+
 def _bind(host: str, port: int, resources: ExitStack) -> socket.socket:
-    from realm_reference.server.lifecycle import bind
+    from realm_reference.server.sockets import bind
 
     try:
         return resources.enter_context(bind(host, port))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from realm_abi.errors import AbiError, ErrorCode
@@ -41,6 +42,22 @@ _CODES: Final = {
 }
 
 
+class Tally:
+    """How many are inside now; entered and left from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.count -= 1
+
+
 @dataclass(frozen=True)
 class GuestRunner:
     """Everything that all requests share; `run` is called on a guest's own thread."""
@@ -50,6 +67,7 @@ class GuestRunner:
     runtime: Runtime
     module: GuestModule
     limits: GuestLimits
+    sandboxes: Tally = field(default_factory=Tally)
 
     def run(self, request: GenerationRequest, generation: Generation) -> End:
         """Run the guest to its end and say how it ended, whatever happens."""
@@ -77,7 +95,10 @@ class GuestRunner:
 
     def _run(self, host: HostFunctions, request: GenerationRequest, generation: Generation) -> End:
         try:
-            with closing(self.runtime.instantiate(self.module, host, self.limits.sandbox)) as instance:
+            with (
+                self.sandboxes,
+                closing(self.runtime.instantiate(self.module, host, self.limits.sandbox)) as instance,
+            ):
                 generation.on_cancel(instance.cancel)
                 if isinstance(host, HostFunctionsV1):
                     return self._run_v1(instance, host, request, generation)

@@ -73,6 +73,11 @@ class Orchestrator:
         return self._running
 
     @property
+    def sandboxes(self) -> int:
+        """Guest instances that exist now."""
+        return self._runner.sandboxes.count
+
+    @property
     def waiting(self) -> int:
         """Requests that wait for a thread now."""
         return len(self._live) - self._running
@@ -103,10 +108,14 @@ class Orchestrator:
             generation.on_cancel(partial(self._unqueue, future, request, generation))
         return generations
 
-    async def close(self, grace_seconds: float) -> None:
-        """Let what runs finish for `grace_seconds`, cancel the rest, and wait for all guests to be gone."""
+    async def close(self, grace_seconds: float, hurry: asyncio.Event | None = None) -> None:
+        """Let what runs finish for `grace_seconds` or until `hurry`, cancel the rest, and wait for all guests
+        to be gone.
+        """
         deadline = asyncio.get_running_loop().time() + grace_seconds
         while self._live and asyncio.get_running_loop().time() < deadline:
+            if hurry is not None and hurry.is_set():
+                break
             await asyncio.sleep(0.02)
         for generation in list(self._live):
             generation.cancel(_SHUTDOWN)

@@ -7,10 +7,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from realm_reference.server import metrics as metrics_module
 from realm_reference.server import record
 from realm_reference.server.chat import ChatHandler
 from realm_reference.server.middleware import add_headers, edge
+from realm_reference.server.operations import add_operations
 from realm_reference.server.service import Service
 
 
@@ -25,38 +25,15 @@ def make_app(service: Service) -> web.Application:
     app.router.add_post("/v1/chat/completions", ChatHandler(service).__call__)
     app.router.add_get("/v1/models", models.all)
     app.router.add_get("/v1/models/{model:.+}", models.one)
-    _add_operations(app, service, with_metrics=service.settings.metrics_port is None)
+    add_operations(app, service, with_metrics=service.settings.metrics_port is None)
     return app
 
 
 def make_metrics_app(service: Service) -> web.Application:
     """Health and metrics alone, for a port that only operators reach."""
     app = web.Application()
-    _add_operations(app, service, with_metrics=True)
+    add_operations(app, service, with_metrics=True)
     return app
-
-
-def _add_operations(app: web.Application, service: Service, *, with_metrics: bool) -> None:
-    async def health(request: web.Request) -> web.Response:
-        """The process is alive and its event loop turns."""
-        return web.json_response({"status": "ok"})
-
-    async def ready(request: web.Request) -> web.Response:
-        """A request sent now would be served."""
-        reason = service.not_ready()
-        if reason is None:
-            return web.json_response({"status": "ready", "model": service.model.name})
-        return web.json_response({"status": "not ready", "reason": reason}, status=503)
-
-    async def metrics(request: web.Request) -> web.Response:
-        return web.Response(
-            body=service.metrics.render(), headers={"Content-Type": metrics_module.CONTENT_TYPE}
-        )
-
-    app.router.add_get("/health", health)
-    app.router.add_get("/ready", ready)
-    if with_metrics:
-        app.router.add_get("/metrics", metrics)
 
 
 def _authenticated(service: Service) -> Middleware:

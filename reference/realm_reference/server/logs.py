@@ -46,8 +46,8 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def configure(log_format: str, level: str = "INFO") -> None:
-    """Send all logs to stderr in the given format (``json`` or ``text``)."""
+def configure(log_format: str, level: str = "info") -> None:
+    """Send all logs of `level` and above to stderr in the given format (``json`` or ``text``)."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

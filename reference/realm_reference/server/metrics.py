@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from realm_reference.engine import StepRecord
 from realm_reference.server.errors import AUTHENTICATION, ApiError
@@ -21,6 +22,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _REQUEST_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _TTFT_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60)
 _TOKEN_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 5)
+_BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _ERROR_TYPES: Final = {
     400: "validation_error",
@@ -72,9 +74,13 @@ class Metrics:
         )
         self._usage(r)
         self._latency(r)
+        self._build(r)
         Gauge("realm_memory_usage_bytes", "Resident memory of this process.", registry=r).set_function(
             resident_bytes
         )
+
+    def _build(self, r: CollectorRegistry) -> None:
+        Info("realm_build", "The version that runs.", registry=r).info({"version": version("realm-harness")})
 
     def _usage(self, r: CollectorRegistry) -> None:
         self.input_tokens = Counter("realm_usage_input_tokens", "Prompt tokens.", ["tenant"], registry=r)
@@ -107,8 +113,11 @@ class Metrics:
         self.step_queue = Histogram(
             "realm_engine_queue_seconds", "Work waiting for its step.", buckets=_TOKEN_BUCKETS, registry=r
         )
-        self.step_rows = Counter(
-            "realm_engine_rows", "Token positions that went through the engine.", registry=r
+        self.step_rows = Histogram(
+            "realm_engine_batch_rows",
+            "Token positions that went through the engine in one step.",
+            buckets=_BATCH_BUCKETS,
+            registry=r,
         )
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
@@ -119,7 +128,7 @@ class Metrics:
         """The engine's observer."""
         self.step.observe(record.seconds)
         self.step_queue.observe(record.queued_seconds)
-        self.step_rows.inc(record.rows)
+        self.step_rows.observe(record.rows)
 
     def render(self) -> bytes:
         """The exposition, text format 0.0.4."""

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from realm_reference.engine import Engine
@@ -31,6 +32,8 @@ from realm_reference.server.settings import ServerSettings
 from realm_reference.tenants import Caller, Job, Lease
 from realm_reference.tenants.admission import Admission
 
+log = logging.getLogger(__name__)
+
 
 @dataclass
 class Service:
@@ -43,6 +46,8 @@ class Service:
     auth: Authenticator
     metrics: Metrics
     admission: Admission = field(default_factory=Admission)
+    on_reload: Callable[[], None] | None = None
+    leaving: bool = False
     draining: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -50,14 +55,27 @@ class Service:
         watch = self.metrics.watch
         watch("realm_requests_running", "Guests running.", lambda: self.orchestrator.running)
         watch("realm_requests_waiting", "Requests waiting for a guest.", lambda: self.orchestrator.waiting)
+        watch("realm_sandboxes", "Guest instances that exist.", lambda: self.orchestrator.sandboxes)
+        watch("realm_kv_cache_tokens", "Tokens in KV caches.", lambda: self.engine.cache_use().tokens)
+        watch("realm_kv_cache_bytes", "Bytes of KV caches.", lambda: self.engine.cache_use().bytes)
         watch("realm_engine_sessions", "Sessions with a KV cache.", lambda: self.engine.open_sessions)
         watch("realm_engine_waiting", "Calls waiting for a step.", lambda: self.engine.waiting)
 
     def not_ready(self) -> str | None:
         """Why no request can be served now; None when one can."""
-        if self.draining:
+        if self.leaving or self.draining:
             return "draining"
         return None if self.engine.alive else "the engine has stopped"
+
+    async def reload(self) -> None:
+        """Read keys and limits again. What cannot be read changes nothing and is logged."""
+        try:
+            if self.on_reload is not None:
+                await asyncio.to_thread(self.on_reload)
+        except Exception as error:
+            log.error("not reloaded", extra={"reason": str(error)})
+        else:
+            log.info("reloaded")
 
     def check_admission(self) -> None:
         """ApiError 503 while the server drains."""

@@ -17,9 +17,16 @@ class ServerSettings:
     max_running: int = 8
     max_waiting: int = 64
     max_body_bytes: int = 4 << 20
+    max_bodies_bytes: int = 256 << 20
+    max_connections: int = 4096
+    head_timeout: float = 20.0
+    body_timeout: float = 60.0
+    idle_timeout: float = 75.0
     default_max_tokens: int | None = None
     keep_alive_interval: float = 10.0
     write_timeout: float = 30.0
     retry_after: int = 1
+    leave_seconds: float = 0.0
     drain_seconds: float = 30.0
+    pulse_seconds: float = 5.0
     limits: GuestLimits = field(default_factory=GuestLimits)
