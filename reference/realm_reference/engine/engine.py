@@ -30,10 +30,10 @@ class Engine:
         self._loop = StepLoop(on_step)
         self._census = Census()
 
-    def open(self) -> Session:
-        """A new, empty session. Its cache grows with its tokens."""
+    def open(self, owner: str = "") -> Session:
+        """A new, empty session. Its cache grows with its tokens. Owners (tenants) share the engine fairly."""
         return Session(
-            self._loop, self._transformer, self._transformer.new_cache(), self._chunk, self._census
+            self._loop, self._transformer, self._transformer.new_cache(), self._chunk, self._census, owner
         )
 
     def close(self) -> None:

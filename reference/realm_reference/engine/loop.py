@@ -1,4 +1,4 @@
-"""The step loop: one thread that runs the model, one step at a time, for whoever has waited longest.
+"""The step loop: one thread that runs the model, one step at a time, for whoever has had least of it.
 
 Why one thread: the model's arithmetic already uses every core, so two steps at once would only fight over
 them; and one place that sees all ready work is what continuous batching needs. Today a step takes one
@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from realm_abi.errors import AbiError, ErrorCode
 
+from realm_reference.engine.fairqueue import FairQueue, Shares
 from realm_reference.engine.work import Work
 
 log = logging.getLogger(__name__)
@@ -44,14 +44,17 @@ class EngineCounters:
 
 
 class StepLoop:
-    """A FIFO of work and the thread that serves it. Work with more to do goes back to the end: nobody is
-    starved.
+    """Lines of work, one for each owner, and the thread that serves them. Work with more to do goes back to
+    the end of its line: nobody is starved, by others or by oneself.
     """
 
-    def __init__(self, on_step: Callable[[StepRecord], None] | None = None) -> None:
+    def __init__(
+        self, on_step: Callable[[StepRecord], None] | None = None, shares: Shares | None = None
+    ) -> None:
         self.counters = EngineCounters()
         self._on_step = on_step
-        self._ready: deque[Work] = deque()
+        self._ready: FairQueue[Work] = FairQueue()
+        self._shares = shares or Shares()
         self._changed = threading.Condition()
         self._closed = False
         self._beats = 0  # ends of steps and wakings, for `responds`
@@ -68,21 +71,22 @@ class StepLoop:
         """Whether the thread still takes steps."""
         return self._thread.is_alive() and not self._closed
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: Work, owner: str) -> None:
         """Queue `work`; its future is completed by the loop, or failed at once when the loop is closed."""
+        work.owner = owner
         work.queued_ns = time.perf_counter_ns()
         with self._changed:
             if self._closed:
                 raise AbiError(ErrorCode.internal, "the engine is closed")
-            self._ready.append(work)
+            self._shares.arrive(owner)
+            self._ready.put(owner, work)
             self._changed.notify_all()
 
     def abandon(self, work: Work) -> None:
         """Nobody wants `work` any more: out of the queue at once, or after the step that it is in."""
         with self._changed:
             work.abandoned = True
-            if work in self._ready:
-                self._ready.remove(work)
+            if self._ready.remove(work.owner, work):
                 self._fail(work, AbiError(ErrorCode.cancelled, "the request was cancelled"))
 
     def responds(self, seconds: float) -> bool:
@@ -102,7 +106,10 @@ class StepLoop:
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
-            self._step(work)
+            begin = time.perf_counter_ns()
+            self._step(work, begin)
+            with self._changed:
+                self._shares.charge(work.owner, (time.perf_counter_ns() - begin) / 1e9)
         for work in self._ready:
             self._fail(work, AbiError(ErrorCode.internal, "the engine is closed"))
 
@@ -112,15 +119,18 @@ class StepLoop:
             while not self._ready and not self._closed:
                 self._changed.wait()
                 self._beat()
-            return None if self._closed else self._ready.popleft()
+            owner = self._ready.next_owner(self._shares.used)
+            if self._closed or owner is None:
+                return None
+            self._shares.begin(owner)
+            return self._ready.take(owner)
 
     def _beat(self) -> None:
         self._beats += 1
         self._changed.notify_all()
 
-    def _step(self, work: Work) -> None:
+    def _step(self, work: Work, begin: int) -> None:
         """One step for one session. Whatever it raises is that session's alone; the loop goes on."""
-        begin = time.perf_counter_ns()
         try:
             rows, result = work.advance()
         except AbiError as error:
@@ -142,7 +152,7 @@ class StepLoop:
                 self._fail(work, AbiError(ErrorCode.cancelled, "the request was cancelled"))
             elif result is None:
                 work.queued_ns = time.perf_counter_ns()
-                self._ready.append(work)
+                self._ready.put(work.owner, work)
             else:
                 work.future.set_result(result)  # type: ignore[arg-type]
 

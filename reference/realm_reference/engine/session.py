@@ -24,13 +24,20 @@ class Session:
     """
 
     def __init__(
-        self, loop: StepLoop, transformer: Transformer, cache: KVCache, chunk: int, census: Census
+        self,
+        loop: StepLoop,
+        transformer: Transformer,
+        cache: KVCache,
+        chunk: int,
+        census: Census,
+        owner: str,
     ) -> None:
         self._loop = loop
         self._transformer = transformer
         self._cache: KVCache | None = cache
         self._chunk = chunk
         self._census = census
+        self._owner = owner
         self._turn = threading.Lock()  # held during a call: a session does one thing at a time
         self._state = threading.Lock()  # guards the two below, never held while waiting
         self._cancelled = False
@@ -66,7 +73,7 @@ class Session:
         """An independent session with the same tokens."""
         with self._turn:
             cache = self._open_cache().copy()
-            return Session(self._loop, self._transformer, cache, self._chunk, self._census)
+            return Session(self._loop, self._transformer, cache, self._chunk, self._census, self._owner)
 
     def free(self) -> None:
         """Give the cache back; the session is unusable from now on."""
@@ -119,7 +126,7 @@ class Session:
         with self._state:
             if self._cancelled:
                 raise AbiError(ErrorCode.cancelled, "the request was cancelled")
-            self._loop.submit(work)
+            self._loop.submit(work, self._owner)
             self._work = work
         try:
             return work.future.result()

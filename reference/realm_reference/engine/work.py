@@ -21,6 +21,7 @@ class Work(Protocol):
 
     future: Future[Floats]
     abandoned: bool
+    owner: str
     queued_ns: int
 
     def advance(self) -> tuple[int, Floats | None]:
@@ -47,6 +48,7 @@ class ForwardWork:
     ) -> None:
         self.future: Future[Floats] = Future()
         self.abandoned = False
+        self.owner = ""
         self.queued_ns = 0
         self._transformer = transformer
         self._cache = cache
@@ -81,6 +83,7 @@ class CallWork:
     def __init__(self, call: Callable[[], Floats], rows: int) -> None:
         self.future: Future[Floats] = Future()
         self.abandoned = False
+        self.owner = ""
         self.queued_ns = 0
         self._call = call
         self._rows = rows

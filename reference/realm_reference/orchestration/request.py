@@ -18,7 +18,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One generation. Names and meanings are those of the ABI's GenRequest; `seed` is taken modulo 2**64."""
+    """One generation. Names and meanings are those of the ABI's GenRequest; `seed` is taken modulo 2**64.
+
+    `tenant` is whose guest runs it and on whose share of the engine.
+    """
 
     prompt: Prompt
     max_tokens: int
@@ -30,6 +33,7 @@ class GenerationRequest:
     seed: int = 0
     stop: tuple[str, ...] = field(default=())
     want_logprobs: bool = False
+    tenant: str = ""
 
 
 def encode_with_bos(tokenizer: Tokenizer, text: str, *, parse_special: bool = True) -> list[int]:

@@ -1,0 +1,142 @@
+"""Fair turns: the queue, the account of shares, and the engine's order with one tenant flooding."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from realm_reference.engine.fairqueue import FairQueue, Shares
+from realm_reference.engine.loop import StepLoop
+from realm_reference.engine.work import Floats
+
+
+def test_owners_of_one_rank_take_turns_and_a_line_keeps_its_order() -> None:
+    queue: FairQueue[int] = FairQueue()
+    for item in range(4):
+        queue.put("flood", item)
+    queue.put("light", 10)
+    queue.put("light", 11)
+    order = []
+    while (owner := queue.next_owner(lambda _: 0.0)) is not None:
+        order.append(queue.take(owner))
+    assert order == [0, 10, 1, 11, 2, 3]
+    assert len(queue) == 0
+
+
+def test_the_lowest_rank_goes_first_and_what_is_removed_never_goes() -> None:
+    queue: FairQueue[int] = FairQueue()
+    for item in range(3):
+        queue.put("busy", item)
+        queue.put("idle", 10 + item)
+    assert queue.remove("idle", 11)
+    assert not queue.remove("idle", 11)
+    assert not queue.remove("nobody", 11)
+    ranks = {"busy": 2.0, "idle": 1.0}
+    order = []
+    while (owner := queue.next_owner(ranks.__getitem__)) is not None:
+        order.append(queue.take(owner))
+    assert order == [10, 12, 0, 1, 2]
+
+
+@given(
+    steps=st.lists(st.sampled_from([0.001, 0.01, 0.05]), min_size=50, max_size=200),
+    burst=st.sampled_from([0.0, 0.1, 0.5]),
+)
+def test_owners_that_always_have_work_get_equal_time(steps: list[float], burst: float) -> None:
+    """Never apart by more than the burst and one step, whatever their steps cost."""
+    shares = Shares(burst)
+    cost = {"a": 1.0, "b": 4.0, "c": 0.25}
+    used = dict.fromkeys(cost, 0.0)
+    for owner in cost:
+        shares.arrive(owner)
+    for step in steps:
+        owner = min(cost, key=shares.used)
+        shares.begin(owner)
+        shares.charge(owner, step * cost[owner])
+        shares.arrive(owner)
+        used[owner] += step * cost[owner]
+        spread = max(used[o] for o in cost) - min(used[o] for o in cost)
+        assert spread <= burst + 0.05 * 4.0 + 1e-9
+
+
+def test_idling_saves_up_one_burst_and_no_more() -> None:
+    shares = Shares(burst=1.0)
+    shares.arrive("late")
+    for _ in range(100):
+        shares.arrive("early")
+        shares.begin("early")
+        shares.charge("early", 1.0)
+    shares.arrive("late")
+    assert 1.0 <= shares.used("early") - shares.used("late") <= 2.0
+
+
+class Steps:
+    """Work of `count` steps that writes down when it is its turn."""
+
+    def __init__(self, name: str, count: int, order: list[str], gate: threading.Event) -> None:
+        self.future: Future[Floats] = Future()
+        self.abandoned = False
+        self.owner = ""
+        self.queued_ns = 0
+        self._name, self._left, self._order, self._gate = name, count, order, gate
+
+    def advance(self) -> tuple[int, Floats | None]:
+        self._gate.wait(10)
+        self._order.append(self._name)
+        self._left -= 1
+        return 1, None if self._left else np.zeros(1, np.float32)
+
+    def undo(self) -> None:
+        pass
+
+
+@pytest.fixture
+def loop() -> Iterator[StepLoop]:
+    loop = StepLoop()
+    yield loop
+    loop.close()
+
+
+def test_a_prompt_goes_through_before_a_flood_of_others_gets_another_turn(loop: StepLoop) -> None:
+    order: list[str] = []
+    gate = threading.Event()
+    flood = [Steps("flood", 20, order, gate) for _ in range(8)]
+    for work in flood:
+        loop.submit(work, "flood")
+    light = Steps("light", 3, order, gate)
+    loop.submit(light, "light")
+    gate.set()
+    for work in [*flood, light]:
+        work.future.result(10)
+    # The step that ran when it came, then its own three.
+    assert order[:4] == ["flood", "light", "light", "light"]
+    assert Counter(order) == {"flood": 160, "light": 3}
+
+
+class Turns(Shares):
+    """Counts steps instead of seconds, so that the order is always the same."""
+
+    def charge(self, owner: str, seconds: float) -> None:
+        super().charge(owner, 1.0)
+
+
+def test_two_tenants_with_much_to_do_get_turns_alike() -> None:
+    order: list[str] = []
+    gate = threading.Event()
+    loop = StepLoop(shares=Turns(burst=0.0))
+    works = [(Steps("many", 10, order, gate), "many") for _ in range(6)]
+    works += [(Steps("one", 40, order, gate), "one")]
+    for work, owner in works:
+        loop.submit(work, owner)
+    gate.set()
+    for work, _ in works:
+        work.future.result(10)
+    loop.close()
+    while_both = order[: 2 * 40]
+    assert abs(while_both.count("one") - while_both.count("many")) <= 2
