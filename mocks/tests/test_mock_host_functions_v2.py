@@ -104,6 +104,34 @@ def test_a_fork_goes_on_by_itself_from_the_same_past() -> None:
     assert caught.value.code is ErrorCode.invalid_handle
 
 
+def test_a_prompt_may_be_forked_and_its_own_session_freed() -> None:
+    player = Player(max_tokens=1)
+    (last,) = player.forward(PROMPT, 1)
+    first, player.session = player.session, player.host.realm_session_fork(player.session)
+    player.host.realm_session_free(first)
+    player.emit(last)
+    assert player.finish() == set()
+
+
+def test_logits_that_no_fork_makes_use_of_are_missed() -> None:
+    player = Player(max_tokens=1)
+    player.forward(PROMPT, 1)
+    player.host.realm_session_fork(player.session)
+    assert "emit-missing" in player.finish()
+
+
+def test_what_was_rolled_back_may_be_fed_again() -> None:
+    player = Player(max_tokens=3)
+    (first,) = player.forward(PROMPT, 1)
+    player.emit(first)
+    (second,) = player.forward((first,), 1)
+    player.emit(second)
+    player.host.realm_session_truncate(player.session, len(PROMPT))
+    (third,) = player.forward((first, second), 1)
+    player.emit(third)
+    assert player.finish() == set()
+
+
 def test_a_failed_forward_leaves_the_session_as_it_was() -> None:
     player = Player(max_tokens=2)
     player.forward(PROMPT, 0)

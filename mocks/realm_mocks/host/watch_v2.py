@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from realm_abi.errors import FinishReason
+from realm_abi.errors import ErrorCode, FinishReason
 
 from realm_mocks.host.findings import Findings, characters
 from realm_mocks.host.outcome import Answer
@@ -21,11 +21,21 @@ STOP_TOKEN = 1
 
 @dataclass
 class Progress:
-    """A session's side of the rules: what was emitted on it, and what the last forward allows."""
+    """A session's side of the rules: what was emitted on it, and what the last forward allows.
+
+    `heirs` are the forks that were made since: they have the same logits, and one token of them is enough.
+    """
 
     emitted: list[int] = field(default_factory=list)
     rows: NDArray[np.float32] | None = None
     since: int = 0
+    heirs: list[Progress] = field(default_factory=list)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there are logits of which nobody has emitted a token."""
+        waits = self.rows is not None and not self.since
+        return waits and all(heir.is_waiting for heir in self.heirs)
 
 
 class WatchV2:
@@ -33,6 +43,8 @@ class WatchV2:
 
     def __init__(self, expected: Expected, tokenizer: Tokenizer, findings: Findings) -> None:
         self.emits: list[tuple[int, int]] = []
+        self.completion_tokens = 0
+        """Emitted tokens that are not stop tokens."""
         self._expected = expected
         self._tokenizer = tokenizer
         self._findings = findings
@@ -41,7 +53,9 @@ class WatchV2:
     def opened(self, session: Session, source: int | None = None) -> None:
         """A new session, or with `source` the fork of another."""
         past = self._progress[source] if source is not None else Progress()
-        self._progress[session.handle] = Progress(list(past.emitted), past.rows, past.since)
+        copy = Progress(list(past.emitted), past.rows, past.since)
+        past.heirs.append(copy)
+        self._progress[session.handle] = copy
 
     def feeding(self, session: Session, start: int, ids: Sequence[int]) -> None:
         """Tokens were appended to a session that had `start` of them."""
@@ -54,7 +68,7 @@ class WatchV2:
             return
         if not progress.since:
             self._findings.report("emit-missing", f"token {ids[0]} is fed, but nothing was emitted before it")
-        elif session.tokens[len(prompt) : start + 1] != progress.emitted:
+        elif session.tokens[len(prompt) :][: len(progress.emitted)] != progress.emitted:
             past = session.tokens[len(prompt) : start]
             self._findings.report(
                 "history", f"fed {ids[0]} after {past}, but emitted were {progress.emitted}"
@@ -65,10 +79,12 @@ class WatchV2:
         progress = self._progress[session.handle]
         complete = len(session.tokens) >= len(self._expected.prompt)
         progress.rows, progress.since = (rows if complete and len(rows) else None), 0
+        progress.heirs.clear()
 
     def emitted(self, session: Session, token: int, flags: int) -> None:
         """A token was emitted on a session."""
         self.emits.append((token, flags))
+        self.completion_tokens += not flags & STOP_TOKEN
         progress = self._progress[session.handle]
         progress.emitted.append(token)
         progress.since += 1
@@ -83,9 +99,8 @@ class WatchV2:
             self._findings.report("max-tokens", f"{self.completion_tokens} of {self._expected.max_tokens}")
 
     @property
-    def completion_tokens(self) -> int:
-        """Emitted tokens that are not stop tokens."""
-        return sum(not flags & STOP_TOKEN for _, flags in self.emits)
+    def _is_full(self) -> bool:
+        return self.completion_tokens >= self._expected.room
 
     def finished(self, answer: Answer, text: str, left_open: Sequence[Session]) -> None:
         """Generate returned; `text` is all that was emitted, `left_open` the sessions that were not freed."""
@@ -106,19 +121,20 @@ class WatchV2:
 
     def _check_unemitted(self) -> None:
         for handle, progress in self._progress.items():
-            if progress.rows is not None and not progress.since:
+            if progress.is_waiting:
                 self._findings.report(
                     "emit-missing", f"session {handle} ended with logits and no token of them"
                 )
 
     def _check_reason(self, reason: FinishReason) -> None:
+        context_ended = bool(self.emits) and self._findings.fatal == ErrorCode.context_full
         ended_by_token = bool(self.emits) and bool(self.emits[-1][1] & STOP_TOKEN)
         wrong = ""
         if reason is FinishReason.stop_token and not ended_by_token:
             wrong = "stop_token, but the last emit was none"
         elif reason is not FinishReason.stop_token and ended_by_token and not self._findings.stopped:
             wrong = f"{reason.name}, but the last emit was a stop token"
-        elif reason is FinishReason.max_tokens and self.completion_tokens < self._expected.room:
+        elif reason is FinishReason.max_tokens and not (context_ended or self._is_full):
             wrong = f"max_tokens, but only {self.completion_tokens} were emitted"
         elif reason is FinishReason.stopped and not self._findings.stopped:
             wrong = "stopped, but nobody asked it to"
@@ -127,7 +143,14 @@ class WatchV2:
 
     def _check_stop_string(self, tokens: Sequence[int], text: str) -> None:
         whole = characters(self._tokenizer.decode(tokens))
-        cut = [characters((text + stop).encode()) for stop in self._expected.stop_strings]
-        if not any(whole.startswith(beginning) for beginning in cut):
-            asked = list(self._expected.stop_strings)
-            self._findings.report("finish-reason", f"stop_string of {asked}, but after {text!r} none follows")
+        text = characters(text.encode())
+        asked = list(self._expected.stop_strings)
+        if any(whole.startswith(characters((text + stop).encode())) for stop in asked):
+            return
+        for stop in asked:
+            at = whole.find(stop)
+            if 0 <= at < len(text) and text.startswith(whole[:at]):
+                goes_on = f"goes on after the stop string {stop!r} has begun at {at}"
+                self._findings.report("text", f"emitted {text!r}, which {goes_on}")
+                return
+        self._findings.report("finish-reason", f"stop_string of {asked}, but after {text!r} none follows")

@@ -110,6 +110,9 @@ install()
 @guest_case("GUEST-FAULT-001", "fault.asks-again", "a text may have more tokens than bytes", versions=V2)
 def test_encode_is_asked_again(guest: GuestSubject) -> None:
     """After buffer_too_small from realm_encode a guest asks again with more room."""
+    first = well(guest.run(SCRIPT, PROMPT)).calls("realm_encode")[0]
+    if not first.arguments["cap"]:
+        raise Unjudged("this guest asks for the number of tokens before it makes room for them")
     run = guest.run(SCRIPT, PROMPT, faults=[Fault(Return(ErrorCode.buffer_too_small), "realm_encode")])
     demand_of(run, well(run).text == SCRIPT, f"the text is {run.text!r}; due was {SCRIPT!r}")
 

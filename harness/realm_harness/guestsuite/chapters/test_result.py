@@ -34,11 +34,11 @@ UNSIZED = {"realm_forward", "realm_session_open"}
 
 def check_lies(guest: GuestSubject, function: str, values: Iterable[int]) -> None:
     """A result that cannot be true ends the request with an error, at the first and at a later call."""
+    plain = guest.run("abcdef").calls(function)
     for value in values:
-        for nth in (1, 3):
+        honest = [call.nth for call in plain if call.result != value]
+        for nth in honest[:3:2]:
             run = guest.run("abcdef", faults=[Fault(Return(value), function, nth)])
-            if not run.faults_met:
-                continue
             at = next(call.index for call in run.trace if call.faults)
             what = f"{function} answered {value} at its call {nth}"
             demand_of(run, run.fault is None, f"{what}, and the guest broke: {run.fault}", at)
@@ -107,7 +107,8 @@ def test_short_rows(guest: GuestSubject) -> None:
 @guest_case("GUEST-RESULT-002", "result.short", "a token from old logits is a wrong token", versions=V2)
 def test_no_logits(guest: GuestSubject) -> None:
     """A realm_forward that says it wrote no row is an error, and no token is sampled."""
-    for nth in (1, 2, 4):
+    asked = [call.nth for call in guest.run("abcdef").calls("realm_forward") if call.result]
+    for nth in asked[:3]:
         run = guest.run("abcdef", faults=[Fault(ShortWrite(0), "realm_forward", nth)])
         what = f"realm_forward wrote no row at its call {nth} and said so"
         at = next(call.index for call in run.trace if call.faults)
