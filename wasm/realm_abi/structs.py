@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 FORMATS: Mapping[str, str] = {"u8": "B", "u32": "I", "u64": "Q", "f32": "f"}
 
 
+@functools.cache
 def element_size(element: str) -> int:
     """Bytes of one element of a type named as in the contract (`u8`, `u32`, `u64`, `f32`)."""
     return struct.calcsize("<" + FORMATS[element])

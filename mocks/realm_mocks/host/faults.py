@@ -111,4 +111,4 @@ class FaultPlan:
 
     def at(self, function: str, nth: int, nth_of_any: int) -> tuple[Fault, ...]:
         """The faults that this call meets."""
-        return tuple(fault for fault in self.faults if fault.hits(function, nth, nth_of_any))
+        return tuple([fault for fault in self.faults if fault.hits(function, nth, nth_of_any)])

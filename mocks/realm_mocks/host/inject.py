@@ -38,6 +38,7 @@ class Log:
     met: list[Fault] = field(default_factory=list)
     stains: list[Stain] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    calls: int = 0
     cancelled: bool = False
     resumed: int = field(default_factory=time.perf_counter_ns)
 
@@ -70,9 +71,10 @@ class Interceptor:
 
     def faults(self, function: str) -> tuple[Fault, ...]:
         """Counts a call and answers what it meets."""
-        counts = self.log.counts
-        counts[function] += 1
-        return self._plan.at(function, counts[function], counts.total())
+        log = self.log
+        log.counts[function] += 1
+        log.calls += 1
+        return self._plan.at(function, log.counts[function], log.calls)
 
 
 class _Passage:
@@ -103,15 +105,18 @@ class _Passage:
             self._note(result)
 
     def _planned(self, kind: type[ActionT]) -> list[ActionT]:
+        if not self.met:
+            return []
         return [met.action for met in self.met if isinstance(met.action, kind)]
 
     def _look(self, guard: Guard) -> None:
         before = self.memory.data()
         self.checked = windows.located(guard, before, self.raw)
-        self.text, self.ids = windows.contents(self.checked, before)
-        self.inputs = windows.record_inputs(self.checked, before)
-        self.outputs = windows.outputs(self.checked)
-        self.old = [before[window.start : window.stop].copy() for window in self.outputs]
+        inputs, self.outputs = windows.parted(self.checked)
+        self.text, self.ids = windows.contents(inputs, before)
+        self.inputs = windows.record_inputs(inputs, before)
+        spoilt = self.outputs if self.met else []  # a short write puts it back
+        self.old = [before[window.start : window.stop].copy() for window in spoilt]
         extents = [windows.extent(window) for window in self.outputs]
         self.snapshot = remember(self.way.canaries, before, extents)
 
@@ -152,7 +157,7 @@ class _Passage:
     def _shorten(self, short: fault.ShortWrite, result: int) -> int:
         """Puts back what was in the output behind the first elements; answers the honest result."""
         memory = self.memory.data()
-        extents = windows.written(self.function, self.checked, result, self.way.host)
+        extents = windows.written(self.function, self.checked, self.outputs, result, self.way.host)
         for window, old, extent in zip(self.outputs, self.old, extents, strict=True):
             size = element_size(window.param.element)
             kept = min(short.keep * size, extent.stop - extent.start)
@@ -164,7 +169,7 @@ class _Passage:
     def _note(self, result: int | None) -> None:
         after = self.memory.data()
         host, function = self.way.host, self.function
-        allowed = windows.written(function, self.checked, self.honest, host)
+        allowed = windows.written(function, self.checked, self.outputs, self.honest, host)
         index = len(self.log.trace)
         if stained := changed(self.snapshot, after, allowed):
             self.log.stains.append(Stain(function.name, index, stained[0], len(stained)))
@@ -177,11 +182,11 @@ class _Passage:
                 function=function.name,
                 nth=self.log.counts[function.name],
                 arguments=dict(zip(function.signature, self.raw, strict=True)),
-                windows=(*self.inputs, *windows.record_outputs(self.checked, allowed, after)),
+                windows=(*self.inputs, *windows.record_outputs(self.outputs, allowed, after)),
                 result=result,
                 text=self.text,
                 ids=self.ids,
-                faults=tuple(str(met.action) for met in self.met),
+                faults=tuple([str(met.action) for met in self.met]),
                 guest_ns=self.started - self.log.resumed,
                 host_ns=now - self.started,
             )

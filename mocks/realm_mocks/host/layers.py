@@ -10,7 +10,7 @@ by position, as a real model's keep keys and values: what a layer "sees" is what
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,11 @@ UNKNOWN = -1
 
 SERIAL_BASE = 4096
 
-NO_SERIAL = -1
-
 SPREAD = (48271, 40503, 65521)
 """Two factors and a prime modulus: whole numbers that float32 holds exactly, different from row to row."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One position's hidden vector: its token, the layer it left last, the position it had there."""
 
@@ -52,7 +50,8 @@ class LayerwiseModel:
         self.hidden_size = hidden_size
         self.fed: list[int] = []
         self._report = report
-        self._rows: list[Row] = []
+        self._rows: dict[bytes, Row] = {}
+        self._tail = np.arange(2, hidden_size) * SPREAD[1]
         self._caches: list[list[int]] = [[] for _ in range(layers)]
 
     def embed(self, tokens: Sequence[int], out: Floats) -> None:
@@ -75,7 +74,7 @@ class LayerwiseModel:
         for offset, row in enumerate(self._recognise(hidden)):
             self._check_layer(layer, position + offset, row)
             cache.append(row.token)
-            rows.append(replace(row, layer=layer, position=position + offset))
+            rows.append(Row(row.token, layer, position + offset))
         self._hand_out(rows, out)
 
     def seen(self, hidden: Floats) -> tuple[int, ...]:
@@ -99,33 +98,23 @@ class LayerwiseModel:
             )
 
     def _hand_out(self, rows: Sequence[Row], out: Floats) -> None:
-        first = len(self._rows)
-        self._rows.extend(rows)
-        out[:] = self._vectors(np.arange(first, len(self._rows))).ravel()
+        vectors = self._vectors(np.arange(len(self._rows), len(self._rows) + len(rows)))
+        for row, vector in zip(rows, vectors, strict=True):
+            self._rows[vector.tobytes()] = row
+        out[:] = vectors.ravel()
 
     def _vectors(self, serials: NDArray[np.int64]) -> Floats:
         """Vectors `[n, hidden_size]` of serial numbers `[n]`: two digits, then what follows from them."""
-        columns = np.arange(2, self.hidden_size)
-        tails = (serials[:, None] * SPREAD[0] + columns * SPREAD[1]) % SPREAD[2]
-        return np.column_stack([*divmod(serials, SERIAL_BASE), tails]).astype(np.float32)
+        vectors = np.empty((len(serials), self.hidden_size), np.float32)
+        vectors[:, 0], vectors[:, 1] = serials // SERIAL_BASE, serials % SERIAL_BASE
+        vectors[:, 2:] = (serials[:, None] * SPREAD[0] + self._tail) % SPREAD[2]
+        return vectors
 
     def _recognise(self, hidden: Floats) -> list[Row]:
         """The rows that these vectors are; one that the guest changed or made up is reported and unknown."""
-        vectors = hidden.reshape(-1, self.hidden_size)
-        serials = [self._serial(vector) for vector in vectors]
-        originals = self._vectors(np.asarray(serials, dtype=np.int64))
-        rows: list[Row] = []
-        for serial, vector, original in zip(serials, vectors, originals, strict=True):
-            known = serial != NO_SERIAL and np.array_equal(vector, original)
-            if not known:
+        data, width = hidden.tobytes(), hidden.itemsize * self.hidden_size
+        rows = [self._rows.get(data[start : start + width]) for start in range(0, len(data), width)]
+        for row in rows:
+            if row is None:
                 self._report("hidden-chain", "a hidden vector that the host never handed out")
-            rows.append(self._rows[serial] if known else Row(UNKNOWN))
-        return rows
-
-    def _serial(self, vector: Floats) -> int:
-        """The serial number that a vector claims to have."""
-        high, low = float(vector[0]), float(vector[1])
-        if not (high.is_integer() and low.is_integer() and 0 <= low < SERIAL_BASE and high >= 0):
-            return NO_SERIAL
-        serial = int(high) * SERIAL_BASE + int(low)
-        return serial if serial < len(self._rows) else NO_SERIAL
+        return [row or Row(UNKNOWN) for row in rows]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
@@ -30,9 +29,14 @@ def located(guard: Guard, memory: Bytes, raw: tuple[Raw, ...]) -> Checked:
         return {}
 
 
-def outputs(checked: Checked) -> list[Window]:
-    """The output windows of a call."""
-    return [value for value in checked.values() if isinstance(value, Window) and value.param.kind == "out"]
+def parted(checked: Checked) -> tuple[list[Window], list[Window]]:
+    """The input and the output windows of a call."""
+    inputs: list[Window] = []
+    outputs: list[Window] = []
+    for value in checked.values():
+        if isinstance(value, Window):
+            (outputs if value.param.kind == "out" else inputs).append(value)
+    return inputs, outputs
 
 
 def extent(window: Window) -> Extent:
@@ -40,12 +44,14 @@ def extent(window: Window) -> Extent:
     return Extent(window.start, window.stop)
 
 
-def written(function: Function, checked: Checked, result: int, host: Dimensions) -> list[Extent]:
+def written(
+    function: Function, checked: Checked, outputs: Sequence[Window], result: int, host: Dimensions
+) -> list[Extent]:
     """What a call with this result may have written: nothing if it failed, else as far as the result says."""
     if result < 0:
         return []
     extents = []
-    for window in outputs(checked):
+    for window in outputs:
         size = element_size(window.param.element)
         nbytes = window.stop - window.start
         if window.param.at_least and function.result == "count":
@@ -71,39 +77,41 @@ def _number(value: Raw | Window) -> int:
     return value.count if isinstance(value, Window) else int(value)
 
 
-def record_inputs(checked: Checked, memory: Bytes) -> tuple[record.Window, ...]:
+def record_inputs(inputs: Sequence[Window], memory: Bytes) -> tuple[record.Window, ...]:
     """A call's input windows with digests of their contents."""
-    inputs = [value for value in checked.values() if isinstance(value, Window) and value.param.kind != "out"]
-    return tuple(_record("in", window, extent(window), memory) for window in inputs)
+    return tuple([_record("in", window, window.start, window.stop, memory) for window in inputs])
 
 
-def record_outputs(checked: Checked, extents: Sequence[Extent], memory: Bytes) -> tuple[record.Window, ...]:
+def record_outputs(
+    outputs: Sequence[Window], extents: Sequence[Extent], memory: Bytes
+) -> tuple[record.Window, ...]:
     """A call's output windows with digests of what was written to them: nothing, for want of `extents`."""
-    pairs = zip_longest(outputs(checked), extents, fillvalue=None)
-    return tuple(_record("out", window, filled, memory) for window, filled in pairs if window)
+    if not extents:
+        return tuple([_record("out", window, window.start, window.start, memory) for window in outputs])
+    pairs = zip(outputs, extents, strict=True)
+    return tuple([_record("out", window, filled.start, filled.stop, memory) for window, filled in pairs])
 
 
 def _record(
-    direction: Literal["in", "out"], window: Window, filled: Extent | None, memory: Bytes
+    direction: Literal["in", "out"], window: Window, start: int, stop: int, memory: Bytes
 ) -> record.Window:
-    filled = filled or Extent(window.start, window.start)
     return record.Window(
         name=window.param.name,
         direction=direction,
         offset=window.start,
         count=window.count,
-        nbytes=filled.stop - filled.start,
-        digest=record.digest(memory[filled.start : filled.stop].data),
+        nbytes=stop - start,
+        digest=record.digest(memory[start:stop].data),
     )
 
 
-def contents(checked: Checked, memory: Bytes) -> tuple[str | None, tuple[int, ...] | None]:
+def contents(inputs: Sequence[Window], memory: Bytes) -> tuple[str | None, tuple[int, ...] | None]:
     """The input text (undecodable bytes escaped) and the input token ids of a call, where it has them."""
     text: str | None = None
     ids: tuple[int, ...] | None = None
-    for value in checked.values():
-        if isinstance(value, Window) and value.param.kind == "text":
-            text = memory[value.start : value.stop].tobytes().decode("utf-8", "backslashreplace")
-        elif isinstance(value, Window) and value.param.kind == "in" and value.param.element == "u32":
-            ids = tuple(value.view(memory).tolist())
+    for window in inputs:
+        if window.param.kind == "text":
+            text = memory[window.start : window.stop].tobytes().decode("utf-8", "backslashreplace")
+        elif window.param.kind == "in" and window.param.element == "u32":
+            ids = tuple(window.view(memory).tolist())
     return text, ids
