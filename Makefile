@@ -14,7 +14,7 @@ prove: $(VENV)/run.stamp ## the main job: model, reference server, conformance, 
 	$(BIN)/realm prove $(PROVE)
 
 test: $(VENV)/dev.stamp ## all tests, with coverage
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/dev.stamp ## ruff: rules and format
 	$(BIN)/ruff check .
