@@ -30,7 +30,7 @@ MAY_IMPORT = {
 # Inside the reference a request walks down; each floor may use those below it.
 FLOORS = ["server", "orchestration", "engine", "model", "compute"]
 # Rooms beside them: what each may use of the reference.
-SIDE_ROOMS: dict[str, set[str]] = {"tenants": set()}
+SIDE_ROOMS: dict[str, set[str]] = {"tenants": set(), "pipelines": {"model"}}
 # The harness without extras must run on a machine without these.
 HEAVY = {
     "wasmtime",
