@@ -101,7 +101,8 @@ class Score:
 
         A defect that breaks a good part of all cases says nothing about any one of them.
         """
-        particular = [score for score in self.defects if len(score.caught_by) <= len(self.cases) * MASS]
+        most = max(1, len(self.cases) * MASS)
+        particular = [score for score in self.defects if len(score.caught_by) <= most]
         busy = {case_id for score in particular for case_id in score.caught_by}
         return [case.id for case in self.cases if case.level != "INFO" and case.id not in busy]
 

@@ -96,7 +96,10 @@ class MockApp:
             if variation.reply is not None:
                 reply = variation.reply(request.path, reply)
         headers = {**reply.headers, "Content-Type": reply.content_type}
-        return web.Response(status=reply.status, body=reply.payload(), headers=headers)
+        response = web.Response(status=reply.status, body=reply.payload(), headers=headers)
+        if reply.closes:
+            response.force_close()
+        return response
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()

@@ -19,12 +19,16 @@ from realm_mocks.server.schedule import Schedule
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole HTTP reply; `body` is sent as JSON, or as it is when it is bytes."""
+    """A whole HTTP reply; `body` is sent as JSON, or as it is when it is bytes.
+
+    `closes` ends the connection after it, whatever the headers say.
+    """
 
     status: int
     body: Any
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
+    closes: bool = False
 
     def payload(self) -> bytes:
         """The bytes of the body."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from realm_mocks.server.errors import ApiError
 from realm_mocks.server.generation import Generation, generate
+from realm_mocks.server.replies import Reply
 from realm_mocks.server.request import ChatRequest
 from realm_mocks.server.schedule import Schedule
 from realm_mocks.server.variation import State, Variation
@@ -127,7 +128,17 @@ class _LostSlots(AbstractAsyncContextManager[None]):
         return None
 
 
+def _closes_silently(_: str, reply: Reply) -> Reply:
+    return replace(reply, closes=True, headers={**reply.headers, "Connection": "keep-alive"})
+
+
 DEFECTS = (
+    Variation(
+        "closes-silently",
+        "a connection is said to stay open and is closed after the answer",
+        "a proxy whose idle time is shorter than its client's",
+        reply=_closes_silently,
+    ),
     Variation(
         "leaks-previous",
         "an answer begins with the request before it",
