@@ -11,8 +11,9 @@ from realm_reference.orchestration.events import (
 )
 from realm_reference.orchestration.generation import Generation
 from realm_reference.orchestration.limits import GuestLimits
-from realm_reference.orchestration.orchestrator import Inexpressible, Orchestrator, QueueFull
+from realm_reference.orchestration.orchestrator import Inexpressible, Orchestrator
 from realm_reference.orchestration.request import GenerationRequest, Prompt
+from realm_reference.orchestration.seats import QueueFull
 
 __all__ = [
     "End",

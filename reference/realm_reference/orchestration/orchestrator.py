@@ -1,12 +1,14 @@
-"""Requests in, generations out: a bounded pool of guest threads and a bounded queue before it."""
+"""Requests in, generations out: a bounded pool of guest threads, before it a bounded line of each tenant."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from realm_abi.sandbox import GuestModule, Runtime
@@ -18,12 +20,9 @@ from realm_reference.orchestration.generation import Generation
 from realm_reference.orchestration.guestrun import GuestRunner, inexpressible_in_v1
 from realm_reference.orchestration.limits import GuestLimits
 from realm_reference.orchestration.request import GenerationRequest, Prompt, prepare_prompt
+from realm_reference.orchestration.seats import Seats
 
 _SHUTDOWN: Final = Failed(FailureKind.SHUTDOWN, "The server is shutting down.")
-
-
-class QueueFull(Exception):
-    """As many requests wait as may; try again later."""
 
 
 class Inexpressible(Exception):
@@ -34,9 +33,16 @@ class Inexpressible(Exception):
         self.param = param
 
 
+@dataclass(frozen=True, eq=False)
+class _Job:
+    runner: GuestRunner
+    request: GenerationRequest
+    generation: Generation
+
+
 class Orchestrator:
-    """Runs each request on its own guest instance, on one of `max_running` threads; `max_waiting` more may
-    queue.
+    """Runs each request on its own guest instance, on one of `max_running` threads; `max_waiting` more of
+    each tenant may queue (`Seats` says in which order, and what a tenant gets that has none running).
 
     A guest is straight-line code that blocks in its host calls, so it needs a thread while it runs.
     """
@@ -55,22 +61,34 @@ class Orchestrator:
         self.model = model
         self.limits = limits or GuestLimits()
         self._runner = GuestRunner(model, engine, runtime, module, self.limits)
-        self._pool = ThreadPoolExecutor(max_running, thread_name_prefix="guest")
-        self._max_running = max_running
-        self._max_waiting = max_waiting
+        self._own_guests: Mapping[str, GuestRunner] = {}
+        self._pool = ThreadPoolExecutor(2 * max_running, thread_name_prefix="guest")
+        self._seats: Seats[_Job] = Seats(max_running, max_waiting)
         self._lock = threading.Lock()
         self._live: set[Generation] = set()
-        self._running = 0
 
     @property
     def abi_version(self) -> int:
-        """The ABI that the guest module speaks."""
+        """The ABI that the guest module speaks which tenants without their own have."""
         return self._runner.module.version
+
+    def use_guests(self, modules: Mapping[str, Path]) -> None:
+        """From now on these tenants' requests run on their own modules; ModuleRejected changes nothing.
+
+        Compiles, so it takes time; thread-safe. What runs keeps the module that it began with.
+        """
+        runner = self._runner
+        self._own_guests = {
+            tenant: replace(runner, module=runner.runtime.compile(path)) for tenant, path in modules.items()
+        }
+
+    def _runner_of(self, tenant: str) -> GuestRunner:
+        return self._own_guests.get(tenant, self._runner)
 
     @property
     def running(self) -> int:
         """Guests that run now."""
-        return self._running
+        return self._seats.running
 
     @property
     def sandboxes(self) -> int:
@@ -80,11 +98,14 @@ class Orchestrator:
     @property
     def waiting(self) -> int:
         """Requests that wait for a thread now."""
-        return len(self._live) - self._running
+        return self._seats.waiting
 
-    def prepare(self, text: str) -> Prompt:
-        """Count a prompt; takes time in proportion to its length, so call it off the event loop."""
-        return prepare_prompt(self.model.tokenizer, text, abi_version=self.abi_version)
+    def prepare(self, text: str, tenant: str = "") -> Prompt:
+        """Count a prompt of a tenant's; takes time in proportion to its length, so call it off the event
+        loop.
+        """
+        version = self._runner_of(tenant).module.version
+        return prepare_prompt(self.model.tokenizer, text, abi_version=version)
 
     def submit(self, request: GenerationRequest) -> Generation:
         """Start or queue a request. Call it on the event loop that will read the events.
@@ -94,19 +115,21 @@ class Orchestrator:
         return self.submit_all([request])[0]
 
     def submit_all(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
-        """Start or queue several requests, all or none; as `submit` does one."""
+        """Start or queue several requests of one tenant, all or none; as `submit` does one."""
+        tenant = requests[0].tenant
+        runner = self._runner_of(tenant)
         for request in requests:
-            if self.abi_version == 1 and (param := inexpressible_in_v1(request)):
+            if runner.module.version == 1 and (param := inexpressible_in_v1(request)):
                 raise Inexpressible(param)
         with self._lock:
-            if len(self._live) + len(requests) > self._max_running + self._max_waiting:
-                raise QueueFull
-            generations = [Generation(self.limits.wall_seconds) for _ in requests]
-            self._live.update(generations)
-        for request, generation in zip(requests, generations, strict=True):
-            future = self._pool.submit(self._run, request, generation)
-            generation.on_cancel(partial(self._unqueue, future, request, generation))
-        return generations
+            self._seats.check(tenant, len(requests))
+            jobs = [_Job(runner, request, Generation(self.limits.wall_seconds)) for request in requests]
+            self._seats.enter(tenant, jobs)
+            self._live.update(job.generation for job in jobs)
+            self._fill_seats()
+        for job in jobs:
+            job.generation.on_cancel(partial(self._withdraw, job))
+        return [job.generation for job in jobs]
 
     async def close(self, grace_seconds: float, hurry: asyncio.Event | None = None) -> None:
         """Let what runs finish for `grace_seconds` or until `hurry`, cancel the rest, and wait for all guests
@@ -121,23 +144,28 @@ class Orchestrator:
             generation.cancel(_SHUTDOWN)
         await asyncio.to_thread(self._pool.shutdown)
 
-    def _run(self, request: GenerationRequest, generation: Generation) -> None:
-        with self._lock:
-            self._running += 1
+    def _fill_seats(self) -> None:
+        while (job := self._seats.next()) is not None:
+            self._pool.submit(self._run, job)
+
+    def _run(self, job: _Job) -> None:
         end: End = Failed(FailureKind.INTERNAL, "The generation failed.")
         try:
-            generation.start()
-            end = self._runner.run(request, generation)
+            job.generation.start()
+            end = job.runner.run(job.request, job.generation)
         finally:
             with self._lock:
-                self._running -= 1
-                self._live.discard(generation)
+                self._seats.leave(job.request.tenant)
+                self._live.discard(job.generation)
+                self._fill_seats()
             # Last: whoever has seen the end finds the place free.
-            generation.end(end)
+            job.generation.end(end)
 
-    def _unqueue(self, future: Future[None], request: GenerationRequest, generation: Generation) -> None:
+    def _withdraw(self, job: _Job) -> None:
         """A cancelled request that still waits leaves the queue at once instead of when its turn comes."""
-        if future.cancel():
-            with self._lock:
-                self._live.discard(generation)
-            generation.end(generation.cause or Finished(FinishReason.CANCELLED, request.prompt.tokens, 0))
+        with self._lock:
+            if not self._seats.withdraw(job.request.tenant, job):
+                return
+            self._live.discard(job.generation)
+        nothing = Finished(FinishReason.CANCELLED, job.request.prompt.tokens, 0)
+        job.generation.end(job.generation.cause or nothing)
