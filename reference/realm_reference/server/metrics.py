@@ -12,10 +12,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from realm_reference.engine import StepRecord
 from realm_reference.server.errors import AUTHENTICATION, ApiError
+
+# Text format 0.0.4 has no creation times; the library would make up a gauge for each series.
+disable_created_metrics()
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
