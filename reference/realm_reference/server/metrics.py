@@ -26,7 +26,7 @@ from realm_reference.engine import StepRecord
 from realm_reference.server.errors import AUTHENTICATION, ApiError
 
 # Text format 0.0.4 has no creation times; the library would make up a gauge for each series.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
