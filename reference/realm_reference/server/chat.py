@@ -31,7 +31,7 @@ class ChatHandler:
         chat = parse_chat_request(await jsonbody.read(request))
         service.check_model(chat.model)
         answer = ChatAnswer(service.model.name, service.model.fingerprint, chat.include_usage)
-        generation = await service.prepare(chat)
+        generation = await service.prepare(chat, mine.caller)
         lease = service.admit(
             mine.caller,
             id=answer.id,

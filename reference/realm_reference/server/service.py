@@ -109,12 +109,13 @@ class Service:
         job = Job(id, request_id, endpoint, self.model.name, prompt_tokens, max_tokens)
         return self.admission.admit(caller, job)
 
-    async def prepare(self, chat: ChatRequest) -> GenerationRequest:
-        """Render and count the prompt (off the event loop) and check it against the context."""
-        prompt = await asyncio.to_thread(self._prompt, chat.messages)
+    async def prepare(self, chat: ChatRequest, caller: Caller) -> GenerationRequest:
+        """Render and count the prompt (off the event loop) and check it against the caller's context."""
+        prompt = await asyncio.to_thread(self._prompt, chat.messages, caller.tenant)
         return GenerationRequest(
+            tenant=caller.tenant,
             prompt=prompt,
-            max_tokens=self._max_tokens(chat, prompt),
+            max_tokens=self._max_tokens(chat, prompt, self.context_of(caller)),
             temperature=chat.temperature,
             top_p=chat.top_p,
             top_k=chat.top_k,
@@ -138,7 +139,7 @@ class Service:
             lease.void()
             raise overloaded("Too many requests are waiting; try again.", self.settings.retry_after) from None
 
-    def _prompt(self, messages: tuple[Message, ...]) -> Prompt:
+    def _prompt(self, messages: tuple[Message, ...], tenant: str) -> Prompt:
         if self.model.chat is None:
             raise ApiError(
                 400,
@@ -150,20 +151,23 @@ class Service:
             text = self.model.chat.render([message.for_template() for message in messages])
         except ChatTemplateError as error:
             raise invalid("messages", f"The conversation does not fit the model: {error}.") from None
-        prompt = self.orchestrator.prepare(text)
+        prompt = self.orchestrator.prepare(text, tenant)
         if prompt.tokens == 0:
             raise invalid("messages", "The conversation has no tokens.")
         return prompt
 
-    def _max_tokens(self, chat: ChatRequest, prompt: Prompt) -> int:
-        context = self.model.context_length
+    def context_of(self, caller: Caller) -> int:
+        """Tokens of prompt and completion together that the caller may have in one sequence."""
+        return min(self.model.context_length, self.admission.context_cap(caller.tenant))
+
+    def _max_tokens(self, chat: ChatRequest, prompt: Prompt, context: int) -> int:
         room = context - prompt.tokens
         wanted = chat.max_tokens
         if room <= 0 or (wanted is not None and wanted > room):
             asked = f" and {wanted} more were asked for" if wanted is not None else ""
             raise invalid(
                 "messages" if room <= 0 else chat.max_tokens_name,
-                f"The model's context holds {context} tokens; the messages have {prompt.tokens}{asked}.",
+                f"The context holds {context} tokens; the messages have {prompt.tokens}{asked}.",
                 "context_length_exceeded",
             )
         if wanted is not None:
