@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from realm_reference.orchestration.logprobs import TokenLogprobs
+
 
 @dataclass(frozen=True)
 class Token:
@@ -14,13 +16,15 @@ class Token:
     string.
 
     `token_id` and `logprob` are None where the guest's ABI does not tell them. A token that only carries
-    what was held back when a stop token came is not `counted`.
+    what was held back when a stop token came is not `counted`. `logprob` is the guest's word; `scores` are
+    the host's, there if the request asked.
     """
 
     text: str
     token_id: int | None
     logprob: float | None
     counted: bool = True
+    scores: TokenLogprobs | None = None
 
 
 class FinishReason(StrEnum):

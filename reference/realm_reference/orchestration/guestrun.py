@@ -24,6 +24,7 @@ from realm_reference.orchestration.hostfunctions_v2 import HostFunctionsV2
 from realm_reference.orchestration.limits import GuestLimits
 from realm_reference.orchestration.ownloop import OwnLoop
 from realm_reference.orchestration.request import GenerationRequest
+from realm_reference.orchestration.shaped import ShapedFunctionsV2, functions_v1
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +89,10 @@ class GuestRunner:
 
     def _host(self, request: GenerationRequest, generation: Generation) -> HostFunctions:
         if self.module.version == 2:
-            return HostFunctionsV2(self.model, self.engine, request, generation, self.limits)
-        host = HostFunctionsV1(self.model, self.engine, request, generation, self.limits)
-        host.host_loop = OwnLoop(self.model, self.engine, self.runtime, self.limits, generation)
+            kind = ShapedFunctionsV2 if request.shaped else HostFunctionsV2
+            return kind(self.model, self.engine, request, generation, self.limits)
+        host = functions_v1(request)(self.model, self.engine, request, generation, self.limits)
+        host.host_loop = OwnLoop(self.model, self.engine, self.runtime, self.limits, generation, request)
         return host
 
     def _run(self, host: HostFunctions, request: GenerationRequest, generation: Generation) -> End:
@@ -176,7 +178,7 @@ def inexpressible_in_v1(request: GenerationRequest) -> str | None:
         return "stop"
     if request.min_p:
         return "min_p"
-    if request.want_logprobs:
+    if request.want_logprobs or request.logprobs is not None:
         return "logprobs"
     if not 0 <= request.seed < 2**32:
         return "seed"

@@ -23,7 +23,7 @@ _NO_TOKEN: Final = 0xFFFFFFFF
 _ADD_BOS: Final = 1
 _PARSE_SPECIAL: Final = 2
 _SKIP_SPECIAL: Final = 1
-_STOP_TOKEN: Final = 1
+STOP_TOKEN: Final = 1
 
 
 class HostFunctionsV2(HostCalls):
@@ -108,4 +108,4 @@ class HostFunctionsV2(HostCalls):
         self._spend()
         self._session(session)
         known = None if math.isnan(logprob) else logprob
-        return self.output.emit(token, text, known, stop_token=bool(flags & _STOP_TOKEN))
+        return self.output.emit(token, text, known, stop_token=bool(flags & STOP_TOKEN))

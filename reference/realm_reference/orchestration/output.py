@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from realm_abi.errors import AbiError, ErrorCode
 
 from realm_reference.orchestration.events import Failed, FailureKind, Token
+from realm_reference.orchestration.logprobs import TokenLogprobs
 
 # The longest token text plausible: what was held back for a stop string, and one token more.
 _MAX_TEXT_BYTES: Final = 64 * 1024
@@ -43,37 +44,46 @@ class Output:
         self.tokens = 0
         self.text_bytes = 0
 
-    def emit(self, token: int, text: str, logprob: float | None, *, stop_token: bool) -> int:
+    def emit(
+        self,
+        token: int,
+        text: str,
+        logprob: float | None,
+        *,
+        stop_token: bool,
+        scores: TokenLogprobs | None = None,
+    ) -> int:
         """ABI v2: one sampled token. Returns 0 to go on, 1 to stop."""
         if self._stopped:
-            raise self._breach("it emitted a token after a stop token")
+            raise self.breach("it emitted a token after a stop token")
         if token >= self._vocab_size:
-            raise self._breach(f"it emitted token {token}, outside the vocabulary of {self._vocab_size}")
+            raise self.breach(f"it emitted token {token}, outside the vocabulary of {self._vocab_size}")
         if logprob is not None and not logprob <= 1e-3:
-            raise self._breach(f"it emitted a log probability of {logprob}")
+            raise self.breach(f"it emitted a log probability of {logprob}")
         self._stopped = stop_token
-        return self._hand_on(Token(text, token, logprob, counted=not stop_token))
+        return self._hand_on(Token(text, token, logprob, counted=not stop_token, scores=scores))
 
     def stream(self, text: str) -> int:
         """ABI v1: the text of one token; one call more than max_tokens may carry what was held back."""
         late = self.tokens == self._max_tokens
         if late and self._stopped:
-            raise self._breach(f"it streamed more than {self._max_tokens} tokens")
+            raise self.breach(f"it streamed more than {self._max_tokens} tokens")
         self._stopped = late
         return self._hand_on(Token(text, None, None, counted=not late))
 
     def _hand_on(self, token: Token) -> int:
         if token.counted and self.tokens >= self._max_tokens:
-            raise self._breach(f"it emitted more than {self._max_tokens} tokens")
+            raise self.breach(f"it emitted more than {self._max_tokens} tokens")
         size = len(token.text.encode())
         if size > _MAX_TEXT_BYTES:
-            raise self._breach(f"it emitted {size} bytes of text with one token")
+            raise self.breach(f"it emitted {size} bytes of text with one token")
         self.tokens += token.counted
         self.text_bytes += size
         self._generation.put(token)
         return int(self._generation.cancelled)
 
-    def _breach(self, what: str) -> AbiError:
+    def breach(self, what: str) -> AbiError:
+        """The guest broke its contract: ends the request; returns what to raise."""
         self._generation.cancel(
             Failed(FailureKind.GUEST_FAULT, f"The guest module broke its contract: {what}.")
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from realm_abi.errors import AbiError, ErrorCode
@@ -21,21 +21,24 @@ from realm_reference.engine import Engine
 from realm_reference.model.model import Model
 from realm_reference.orchestration.events import Failed, Token
 from realm_reference.orchestration.hostcalls import MODEL_HANDLE
-from realm_reference.orchestration.hostfunctions_v1 import HostFunctionsV1
 from realm_reference.orchestration.limits import GuestLimits
 from realm_reference.orchestration.output import Sink
 from realm_reference.orchestration.request import GenerationRequest, prepare_prompt
+from realm_reference.orchestration.shaped import functions_v1
 
 
 @dataclass(frozen=True)
 class OwnLoop:
-    """Runs the shipped guest on a guest's behalf, under its limits, until its request is cancelled."""
+    """Runs the shipped guest on a guest's behalf, under its limits and with what the host does to its
+    logits, until its request is cancelled.
+    """
 
     model: Model
     engine: Engine
     runtime: Runtime
     limits: GuestLimits
     asker: Sink
+    asked: GenerationRequest
 
     def __call__(self, prompt: str, options: Mapping[str, Any]) -> tuple[bytes, int]:
         """`options` are GenOptions' fields; returns the text and its number of tokens.
@@ -44,7 +47,8 @@ class OwnLoop:
         `cancelled`, and whatever the loop itself runs into.
         """
         request = self._request(prompt, options)
-        host = HostFunctionsV1(self.model, self.engine, request, _Quiet(self.asker), self.limits)
+        functions = functions_v1(request)
+        host = functions(self.model, self.engine, request, _Quiet(self.asker), self.limits)
         module = self.runtime.compile(guest_bytes("v1"))
         try:
             with closing(self.runtime.instantiate(module, host, self.limits.sandbox)) as instance:
@@ -65,7 +69,7 @@ class OwnLoop:
             raise AbiError(ErrorCode.invalid_argument, "the prompt has no tokens")
         if prepared.tokens > self.model.context_length:
             raise AbiError(ErrorCode.context_full, f"{prepared.tokens} tokens of prompt")
-        return GenerationRequest(prompt=prepared, max_tokens=options["max_tokens"])
+        return replace(self.asked, prompt=prepared, max_tokens=options["max_tokens"])
 
     def _options(self, request: GenerationRequest, options: Mapping[str, Any]) -> OptionsV1:
         return {

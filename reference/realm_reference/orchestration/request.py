@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from realm_reference.model.tokenizer import Tokenizer
+from realm_reference.orchestration.grammar import Grammar
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,9 @@ class Prompt:
 class GenerationRequest:
     """One generation. Names and meanings are those of the ABI's GenRequest; `seed` is taken modulo 2**64.
 
-    `tenant` is whose guest runs it and on whose share of the engine.
+    `tenant` is whose guest runs it and on whose share of the engine. What the ABI does not know is done by
+    the host: `logit_bias` (by token), the two penalties, `grammar`, and `logprobs`, which is how many
+    alternatives to report with each token (None reports nothing).
     """
 
     prompt: Prompt
@@ -33,7 +37,18 @@ class GenerationRequest:
     seed: int = 0
     stop: tuple[str, ...] = field(default=())
     want_logprobs: bool = False
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    grammar: Grammar | None = None
+    logprobs: int | None = None
     tenant: str = ""
+
+    @property
+    def shaped(self) -> bool:
+        """Whether the host has to look at the logits."""
+        penalised = bool(self.presence_penalty or self.frequency_penalty)
+        return penalised or bool(self.logit_bias) or self.grammar is not None or self.logprobs is not None
 
 
 def encode_with_bos(tokenizer: Tokenizer, text: str, *, parse_special: bool = True) -> list[int]:

@@ -1,0 +1,149 @@
+"""Answers of a given form: a JSON schema or a grammar as a mask over the vocabulary, by way of llguidance.
+
+The library compiles a grammar in milliseconds and computes the mask of a state in microseconds, within limits
+of its own on the work that a grammar may cost, which is a stranger's input.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+from numpy.typing import NDArray
+
+from realm_reference.model.tokenizer import Tokenizer
+from realm_reference.orchestration.logits import F32
+
+_MAX_GRAMMAR: Final = 256 * 1024  # characters
+# Between JSON's tokens: one space, or a new line with its indentation. A model that may write any number of
+# them does so until its limit.
+_WHITESPACE: Final = r"(\n[ ]{0,32}|[ ]?)"
+
+
+class GrammarError(Exception):
+    """The grammar cannot be used; the message says why, for who wrote it."""
+
+
+class GrammarFault(Exception):
+    """The grammar cost more than it may while it was used."""
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """A grammar that compiles, with the vocabulary that it is for. Safe to share between generations."""
+
+    source: str
+    tokenizer: LLTokenizer
+    vocab_size: int
+
+
+def json_grammar(schema: Mapping[str, Any] | bool) -> str:
+    """The grammar of JSON that `schema` accepts, strictly: what the library does not know is an error."""
+    document: Mapping[str, Any] = {} if schema is True else schema if schema else {"not": {}}
+    options: Any = {"whitespace_pattern": _WHITESPACE, "lenient": False, "coerce_one_of": False}
+    return LLMatcher.grammar_from_json_schema(json.dumps(document), overrides=options)
+
+
+class GrammarCompiler:
+    """Compiles grammars for one model's vocabulary."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _library_tokenizer(self) -> LLTokenizer:
+        """Made with the first grammar: it takes some tenths of a second on a large vocabulary."""
+        wrapped = TokenizerWrapper(_Vocabulary(self._tokenizer))
+        return LLTokenizer(
+            wrapped,
+            n_vocab=self._tokenizer.vocab_size,
+            eos_token=list(self._tokenizer.eos_ids),
+            slices=LLTokenizer.json_slices(),
+        )
+
+    def compile(self, source: str) -> Grammar:
+        """Check a grammar, in Lark's or the library's own notation; takes time in proportion to its size.
+
+        Raises GrammarError.
+        """
+        if not self._tokenizer.eos_ids:
+            raise GrammarError("the model has no token that could end an answer")
+        if len(source) > _MAX_GRAMMAR:
+            raise GrammarError(f"it has more than {_MAX_GRAMMAR} characters")
+        with self._lock:
+            tokenizer = self._library_tokenizer
+        failed, messages = LLMatcher.validate_grammar_with_warnings(source, tokenizer)
+        if failed:
+            raise GrammarError(" ".join(messages[0].split())[:300])
+        return Grammar(source, tokenizer, self._tokenizer.vocab_size)
+
+
+class GrammarProcessor:
+    """The mask of a grammar in one generation. It goes back with a guest that takes tokens back."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self._grammar = grammar
+        self._matcher = LLMatcher(grammar.tokenizer, grammar.source, log_level=0)
+        self._consumed: list[int] = []
+        self._mask: NDArray[np.bool_] | None = None
+
+    def __call__(self, generated: Sequence[int], row: F32) -> None:
+        """Rule out the tokens that the grammar does not allow next.
+
+        After tokens that it does not allow it has nothing to say: whatever follows them is not the answer.
+        """
+        if self._follow(generated):
+            row[: self._grammar.vocab_size][~self._allowed()] = -np.inf
+
+    def allows(self, generated: Sequence[int], token: int) -> bool:
+        """Whether `token` may follow `generated`."""
+        return self._follow(generated) and token < self._grammar.vocab_size and bool(self._allowed()[token])
+
+    def _follow(self, generated: Sequence[int]) -> bool:
+        """Bring the matcher to the state after `generated`; False if there is none."""
+        same = 0
+        for mine, theirs in zip(self._consumed, generated, strict=False):
+            if mine != theirs:
+                break
+            same += 1
+        if same == len(self._consumed) == len(generated):
+            return True
+        self._mask = None
+        if same < len(self._consumed):
+            self._matcher.rollback(len(self._consumed) - same)
+            del self._consumed[same:]
+        fresh = list(generated[same:])
+        taken = self._matcher.try_consume_tokens(fresh)
+        self._consumed += fresh[:taken]
+        return taken == len(fresh)
+
+    def _allowed(self) -> NDArray[np.bool_]:
+        if self._mask is None:
+            bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+            if self._matcher.is_error():
+                raise GrammarFault
+            unpacked = np.unpackbits(bits, count=self._grammar.vocab_size, bitorder="little")
+            self._mask = unpacked.astype(np.bool_)
+        return self._mask
+
+
+class _Vocabulary:
+    """A tokenizer as the library wants it."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.eos_token_id = tokenizer.eos_ids[0]
+        self.bos_token_id = tokenizer.bos_id
+        self.tokens = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
+        self.special_token_ids = [i for i in range(tokenizer.vocab_size) if tokenizer.is_special(i)]
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        return self._tokenizer.encode(decoded, parse_special=False)
