@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from realm_reference.server import record
+from realm_reference.server.body import BODIES, Bodies, continue_if_small
 from realm_reference.server.chat import ChatHandler
 from realm_reference.server.middleware import add_headers, edge
 from realm_reference.server.operations import add_operations
@@ -21,8 +22,12 @@ def make_app(service: Service) -> web.Application:
         client_max_size=service.settings.max_body_bytes,
     )
     app.on_response_prepare.append(add_headers)
+    settings = service.settings
+    app[BODIES] = Bodies(settings.max_body_bytes, settings.max_bodies_bytes, settings.body_timeout)
     models = _Models(service)
-    app.router.add_post("/v1/chat/completions", ChatHandler(service).__call__)
+    app.router.add_post(
+        "/v1/chat/completions", ChatHandler(service).__call__, expect_handler=continue_if_small
+    )
     app.router.add_get("/v1/models", models.all)
     app.router.add_get("/v1/models/{model:.+}", models.one)
     add_operations(app, service, with_metrics=service.settings.metrics_port is None)
@@ -31,7 +36,8 @@ def make_app(service: Service) -> web.Application:
 
 def make_metrics_app(service: Service) -> web.Application:
     """Health and metrics alone, for a port that only operators reach."""
-    app = web.Application()
+    app = web.Application(middlewares=[edge(service.metrics)])
+    app.on_response_prepare.append(add_headers)
     add_operations(app, service, with_metrics=True)
     return app
 

@@ -30,6 +30,8 @@ class ApiError(Exception):
     param: str | None = None
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    close: bool = False
+    """The connection is of no more use: what follows on it cannot be told from what was refused."""
 
     def body(self) -> dict[str, dict[str, str | None]]:
         """The error object as it goes over the wire, in a response body or in an SSE event."""
@@ -37,12 +39,17 @@ class ApiError(Exception):
 
     def response(self) -> web.Response:
         """The whole HTTP response; JSON even when a stream had been asked for."""
-        return web.Response(
+        response = web.Response(
             status=self.status,
-            body=json.dumps(self.body(), ensure_ascii=False).encode(),
+            # A message may quote a path with bytes that are no text.
+            body=json.dumps(self.body(), ensure_ascii=False).encode("utf-8", "replace"),
             content_type="application/json",
             headers=dict(self.headers),
         )
+        if self.close:
+            response.force_close()
+            response.headers["Connection"] = "close"
+        return response
 
 
 def invalid(param: str | None, message: str, code: str = "invalid_value") -> ApiError:

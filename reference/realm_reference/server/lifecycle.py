@@ -13,6 +13,7 @@ from pathlib import Path
 from aiohttp import web
 
 from realm_reference.server.app import make_app, make_metrics_app
+from realm_reference.server.gate import GatedSite
 from realm_reference.server.service import Service
 from realm_reference.server.sockets import BACKLOG, url_of
 
@@ -52,7 +53,7 @@ class RunningServer:
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
             self._runners.append(runner)
-            await web.SockSite(runner, bound, backlog=BACKLOG).start()
+            await GatedSite(runner, bound, self.service, backlog=BACKLOG).start()
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
         """Leave, refuse new requests, let the running ones end within the deadline, cancel the rest, close

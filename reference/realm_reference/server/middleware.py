@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 
 from aiohttp import web
@@ -59,6 +60,23 @@ async def _answer(request: web.Request, handler: Handler, mine: RequestRecord) -
         log.exception("request failed", extra={"request_id": mine.request_id})
         mine.error = errors.internal(mine.request_id)
     return mine.error.response()
+
+
+def refusing(metrics: Metrics) -> Callable[[ApiError], web.Response]:
+    """Makes the answers to what reached no handler: with an id, counted and logged like all others."""
+
+    def answered(error: ApiError) -> web.Response:
+        mine = RequestRecord(error=error)
+        response = error.response()
+        response.headers[REQUEST_ID_HEADER] = mine.request_id
+        response.headers["Server"] = SERVER_NAME
+        _count(metrics, mine, error.status)
+        log.info(
+            "refused", extra={"request_id": mine.request_id, "status": error.status, "error": error.code}
+        )
+        return response
+
+    return answered
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

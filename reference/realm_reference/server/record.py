@@ -21,7 +21,7 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 class RequestRecord:
     """Filled in as the request goes through; never holds a prompt, an output or a key."""
 
-    request_id: str
+    request_id: str = field(default_factory=lambda: f"req-{secrets.token_hex(12)}")
     started_ns: int = field(default_factory=time.perf_counter_ns)
     caller: Caller = ANONYMOUS
     error: ApiError | None = None
@@ -42,7 +42,7 @@ _KEY: Final = web.RequestKey("realm_record", RequestRecord)
 def begin(request: web.Request) -> RequestRecord:
     """Attach a record to `request`; the client's own x-request-id is kept if it is short and plain."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
-    record = RequestRecord(given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}")
+    record = RequestRecord(given) if _REQUEST_ID.fullmatch(given) else RequestRecord()
     request[_KEY] = record
     return record
 
