@@ -11,7 +11,8 @@ class Bytes:
     """Single bytes below 256, `piece` for every other token; the last two are BOS and EOS.
 
     `per_byte` tokens stand for each byte of a text: the byte's own and token 256 for the rest, which is
-    empty if `piece` is. Of a long text only the first `most` bytes count, as if the rest were one word.
+    empty if `piece` is. Of a text longer than `most` bytes only so many count, half of them its first and
+    half its last, as if all between were one word.
     """
 
     vocab_size: int = 300
@@ -33,7 +34,11 @@ class Bytes:
         """The bytes of the text, each with what goes with it."""
         del parse_special
         ids = [self.bos_id] if add_bos else []
-        for byte in text.encode()[: self.most]:
+        data = text.encode()
+        if len(data) > self.most:
+            half = self.most // 2
+            data = data[:half] + data[-half:]
+        for byte in data:
             ids += [byte, *[256] * (self.per_byte - 1)]
         return ids
 

@@ -34,6 +34,9 @@ REFUSALS = {
 }
 """Errors that a host answers only to a mistake of the guest."""
 
+NEAR = 3
+"""Tokens that are shown before and after a wrong one."""
+
 _CODES = {int(code) for code in ErrorCode}
 
 MANNERS = {"error-lost", "call-after-error", "call-after-stop"}
@@ -87,7 +90,8 @@ class Findings:
         """Checks that a fatal error came through."""
         if self.fatal is None or answer.fault:
             return
-        context_ended = self.fatal == ErrorCode.context_full and answer.reason is FinishReason.max_tokens
+        as_max_tokens = answer.reason is FinishReason.max_tokens or answer.returned is not None
+        context_ended = self.fatal == ErrorCode.context_full and as_max_tokens
         if answer.error != self.fatal and not context_ended:
             told = ErrorCode(self.fatal).name if self.fatal in _CODES else self.fatal
             self.report("error-lost", f"a host call failed with {told}, generate answered {answer}")
@@ -102,6 +106,14 @@ class Findings:
         got = characters(text.encode())
         if got not in wanted and (whole or not any(text.startswith(got) for text in wanted)):
             self.report("text", f"emitted {got!r}, the tokens say {wanted[0]!r}")
+
+
+def differs(fed: Sequence[int], wanted: Sequence[int], start: int) -> str:
+    """Where tokens that were fed from position `start` on are first not those of the prompt."""
+    at = next(n for n, pair in enumerate(zip(fed, wanted, strict=False)) if pair[0] != pair[1])
+    near = slice(max(0, at - NEAR), at + NEAR + 1)
+    came, due = list(fed[near]), list(wanted[near])
+    return f"fed {fed[at]} at position {start + at}, the prompt has {wanted[at]} (came {came}, due was {due})"
 
 
 def characters(data: bytes) -> str:

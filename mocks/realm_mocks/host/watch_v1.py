@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from realm_mocks.host.findings import Findings
+from realm_mocks.host.findings import Findings, differs
 from realm_mocks.host.outcome import Answer
 from realm_mocks.host.rules import Expected
 from realm_mocks.host.vocabulary import Tokenizer
@@ -39,7 +39,7 @@ class WatchV1:
         if start < len(prompt):
             wanted = prompt[start : start + len(ids)]
             if tuple(ids[: len(wanted)]) != wanted:
-                self._findings.report("prompt", f"fed {list(ids)} at {start}, the prompt has {list(wanted)}")
+                self._findings.report("prompt", differs(ids, wanted, start))
             return
         self.sampled.extend(ids)
         self._check_greedy(ids[0])
@@ -63,6 +63,12 @@ class WatchV1:
     def streamed(self) -> None:
         """A text was streamed."""
         self.streams += 1
+        missing = len(self._expected.prompt) - self._fed
+        if missing > 0:
+            self._findings.report(
+                "prompt", f"a text is streamed, and the prompt's last {missing} tokens were not fed"
+            )
+            return
         if self._since is None:
             self._findings.report("emit-extra", "a text is streamed before there are logits")
             return

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from realm_abi.errors import ErrorCode, FinishReason
 
-from realm_mocks.host.findings import Findings, characters
+from realm_mocks.host.findings import Findings, characters, differs
 from realm_mocks.host.outcome import Answer
 from realm_mocks.host.rules import Expected
 from realm_mocks.host.sessions import Session
@@ -64,7 +64,7 @@ class WatchV2:
         if start < len(prompt):
             wanted = prompt[start : start + len(ids)]
             if tuple(ids[: len(wanted)]) != wanted:
-                self._findings.report("prompt", f"fed {list(ids)} at {start}, the prompt has {list(wanted)}")
+                self._findings.report("prompt", differs(ids, wanted, start))
             return
         if not progress.since:
             self._findings.report("emit-missing", f"token {ids[0]} is fed, but nothing was emitted before it")
@@ -88,7 +88,12 @@ class WatchV2:
         progress = self._progress[session.handle]
         progress.emitted.append(token)
         progress.since += 1
-        if progress.rows is None or progress.since > len(progress.rows):
+        missing = len(self._expected.prompt) - len(session.tokens)
+        if missing > 0:
+            self._findings.report(
+                "prompt", f"token {token} is emitted, and the prompt's last {missing} tokens were not fed"
+            )
+        elif progress.rows is None or progress.since > len(progress.rows):
             self._findings.report("emit-extra", f"token {token} is emitted without new logits")
         elif self._expected.greedy:
             row = progress.rows[progress.since - 1]

@@ -112,9 +112,10 @@ def test_a_mebibyte(guest: GuestSubject) -> None:
 
 @guest_case("GUEST-PROMPT-011", "prompt.large", "documents are pasted into prompts", imports=())
 def test_a_mebibyte_that_fits(guest: GuestSubject) -> None:
-    """A prompt of 1 MiB whose tokens fit in the context is taken."""
+    """A prompt of 1 MiB whose tokens fit in the context is taken, to its last word."""
     tokenizer = Bytes(most=1000)
-    run = well(guest.run(winners("ab", tokenizer), "x" * (1 << 20), tokenizer=tokenizer))
+    prompt = "x" * (1 << 20) + " and the last word"
+    run = well(guest.run(winners("ab", tokenizer), prompt, tokenizer=tokenizer))
     demand_of(run, run.text == "ab", f"the text is {run.text!r}; due was 'ab'")
 
 

@@ -94,3 +94,11 @@ def test_the_second_request_repeats_too(guest: GuestSubject) -> None:
         for number in range(1, 4):
             run = offered(requests.run("p", **everything(guest, seed=9, max_tokens=COUNT)))
             demand_of(run, run.text == due, f"as request {number} seed 9 says {run.text!r}, alone {due!r}")
+
+
+@guest_case("GUEST-SEED-009", "seed.counts-the-prompt", "a text that is sent back is gone on with as it was")
+def test_the_prompt_counts(guest: GuestSubject) -> None:
+    """Behind a prompt that is one token longer each draw has the noise that was the next one's."""
+    first, longer = sampled(guest, 4, "abc").text, sampled(guest, 4, "abcd")
+    what = f"after 'abc' seed 4 says {first!r}; due after 'abcd' was {first[1:]!r}, and it is {longer.text!r}"
+    demand_of(longer, longer.text.startswith(first[1:]), what)
