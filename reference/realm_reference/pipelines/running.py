@@ -134,7 +134,7 @@ async def _run_step(
     except (StepFailed, TemplateFault) as failure:
         # What has been streamed cannot be taken back: then the failure is the pipeline's.
         if not step.optional or (emit is not None and done.text):
-            raise PipelineFailed(step.name, str(failure)) from None
+            raise PipelineFailed(step.name, str(failure)) from failure
         done.error, done.text = str(failure), fields[step.input_field]
         if emit is not None:
             await emit(done.text)

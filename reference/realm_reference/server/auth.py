@@ -34,6 +34,11 @@ class Authenticator:
     def __init__(self, keys: tuple[ApiKey, ...] | None) -> None:
         self._keys = keys
 
+    @property
+    def required(self) -> bool:
+        """Whether a key is asked for."""
+        return self._keys is not None
+
     def caller(self, authorization: str | None) -> Caller:
         """Who sends an Authorization header; ApiError 401 without a good Bearer key."""
         if self._keys is None:

@@ -41,8 +41,9 @@ def edge(metrics: Metrics) -> Middleware:
             mine.finish = "disconnected"
             raise
         finally:
-            _count(metrics, mine, status)
-            _log(request, mine, status)
+            resource = request.match_info.route.resource
+            route = resource.canonical if resource is not None else None
+            account(metrics, mine, status, method=request.method, route=route)
 
     return middleware
 
@@ -97,13 +98,16 @@ def _count(metrics: Metrics, mine: RequestRecord, status: int) -> None:
         metrics.errors.labels("other").inc()
 
 
-def _log(request: web.Request, mine: RequestRecord, status: int) -> None:
-    """One line a request; never a prompt, an output or a key."""
-    resource = request.match_info.route.resource
+def account(
+    metrics: Metrics, mine: RequestRecord, status: int, *, method: str | None = None, route: str | None
+) -> None:
+    """The end of a request: its counters, and one line in the log; never a prompt, an output or a key."""
+    if mine.counted:
+        _count(metrics, mine, status)
     fields = {
         "request_id": mine.request_id,
-        "method": request.method,
-        "route": resource.canonical if resource is not None else None,
+        "method": method,
+        "route": route,
         "status": status,
         "tenant": mine.caller.tenant,
         "key_id": mine.caller.key_id,

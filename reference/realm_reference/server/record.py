@@ -30,6 +30,7 @@ class RequestRecord:
     completion_tokens: int = 0
     queue_seconds: float | None = None
     ttft_seconds: float | None = None
+    counted: bool = True  # False for a connection of many calls, each of which is counted by itself
 
     def seconds(self) -> float:
         """Since the request's head was read."""

@@ -8,6 +8,19 @@ from realm_reference.orchestration import GuestLimits
 
 
 @dataclass(frozen=True)
+class WebSocketSettings:
+    """Bounds of one client's connection. A client that takes nothing is cut off after the server's
+    `write_timeout`, one that answers no ping after half of `heartbeat` more.
+    """
+
+    auth_timeout: float = 10.0
+    idle_timeout: float = 600.0
+    heartbeat: float = 30.0
+    max_calls: int = 16
+    max_message_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """Times in seconds, sizes in bytes. `http_port` 0 takes a free port."""
 
@@ -30,3 +43,4 @@ class ServerSettings:
     drain_seconds: float = 30.0
     pulse_seconds: float = 5.0
     limits: GuestLimits = field(default_factory=GuestLimits)
+    websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
