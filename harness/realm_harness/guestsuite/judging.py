@@ -50,8 +50,16 @@ def well(run: Run) -> Run:
         raise Broken(seen(run, f"the guest broke: {run.fault}"))
     kept_rules(run)
     if run.error:
-        raise Broken(seen(run, f"generate answered {run.answer}, though no host call had failed"))
+        raise Broken(seen(run, f"generate answered {run.answer}, {_reason(run)}"))
     return run
+
+
+def _reason(run: Run) -> str:
+    """Where an error that was not due came from."""
+    refused = [call for call in run.trace if call.result == run.error]
+    if not refused:
+        return "though no host call had failed"
+    return f"after {refused[-1].function} had answered it; this request was due to go well"
 
 
 def offered(run: Run) -> Run:

@@ -107,5 +107,6 @@ def test_tokens_without_text(guest: GuestSubject) -> None:
     """A token without text is a token."""
     bos = int(VOCABULARY.bos_id or 0)
     run = well(guest.run(["a", (bos,), "b"]))
-    demand_of(run, run.text in ("ab", "a<|bos|>b"), f"the text is {run.text!r}; due was 'ab'")
+    special = "; a special token has no text: realm_decode with the flag skip_special"
+    demand_of(run, run.text == "ab" or guest.version == 1, f"the text is {run.text!r}; due was 'ab'{special}")
     demand_of(run, run.tokens == (97, bos, 98), f"the tokens are {run.tokens}")
