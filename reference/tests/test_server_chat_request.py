@@ -65,6 +65,9 @@ def test_null_is_the_default_everywhere() -> None:
         ("stop", ["a", "b", "c", "d"], ("a", "b", "c", "d")),
         ("stream", True, True),
         ("n", 8, 8),
+        ("presence_penalty", -2, -2.0),
+        ("frequency_penalty", 2, 2.0),
+        ("logit_bias", {"17": -100, "0": 1.5}, {17: -100.0, 0: 1.5}),
     ],
 )
 def test_accepted(name: str, value: Any, expected: Any) -> None:
@@ -112,9 +115,14 @@ def test_accepted(name: str, value: Any, expected: Any) -> None:
         ("top_logprobs", 21, "out_of_range"),
         ("top_logprobs", -1, "out_of_range"),
         ("top_logprobs", 2, "invalid_value"),
-        ("logit_bias", {"1": 5}, "unsupported_parameter"),
-        ("frequency_penalty", 0.5, "unsupported_parameter"),
-        ("presence_penalty", -1, "unsupported_parameter"),
+        ("logit_bias", {"x": 5}, "invalid_value"),
+        ("logit_bias", {"-1": 5}, "invalid_value"),
+        ("logit_bias", {"1.0": 5}, "invalid_value"),
+        ("logit_bias", {"\u0661": 5}, "invalid_value"),
+        ("logit_bias", [1], "invalid_type"),
+        ("frequency_penalty", 2.5, "out_of_range"),
+        ("presence_penalty", -2.5, "out_of_range"),
+        ("presence_penalty", "1", "invalid_type"),
         ("tools", [{"type": "function"}], "unsupported_parameter"),
         ("tool_choice", "required", "unsupported_parameter"),
     ],
@@ -204,6 +212,11 @@ def test_stream_options() -> None:
         ({"include_obfuscation": True}, "stream_options.include_obfuscation"),
     ):
         assert refused({**HELLO, "stream": True, "stream_options": options}).param == param
+
+
+def test_a_bias_out_of_range_is_named_with_its_token() -> None:
+    assert refused({**HELLO, "logit_bias": {"5": 100.5}}).param == "logit_bias.5"
+    assert refused({**HELLO, "logit_bias": {"5": "much"}}).param == "logit_bias.5"
 
 
 def test_logprobs_and_their_alternatives() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from realm_reference.orchestration import FinishReason
+from realm_reference.server.turn import Piece
 
 Json = dict[str, Any]
 
@@ -48,30 +48,30 @@ class ChatAnswer:
         """The first chunk of a choice."""
         return self._chunk([_choice(index, {"role": "assistant", "content": ""}, None)])
 
-    def content(self, index: int, text: str) -> Json:
-        """A chunk of a choice's text."""
-        return self._chunk([_choice(index, {"content": text}, None)])
+    def piece(self, index: int, piece: Piece) -> Json:
+        """A chunk of a choice's message."""
+        return self._chunk([_choice(index, {"content": piece.text}, None, piece)])
 
-    def finish(self, index: int, reason: FinishReason) -> Json:
-        """The chunk with a choice's one finish reason."""
-        return self._chunk([_choice(index, {}, reason.value)])
+    def finish(self, index: int, reason: str | None, last: Piece) -> Json:
+        """The chunk with a choice's one finish reason, and what was left for the end."""
+        return self._chunk([_choice(index, {}, reason, last)])
 
     def usage(self, usage: Usage) -> Json:
         """The last chunk, for a client that asked for usage."""
         return {**self._chunk([]), "usage": usage.json()}
 
-    def whole(self, choices: Sequence[tuple[str, FinishReason]], usage: Usage) -> Json:
+    def whole(self, choices: Sequence[tuple[Piece, str | None]], usage: Usage) -> Json:
         """The one object of an answer that is not streamed."""
         return {
             **self._head("chat.completion"),
             "choices": [
                 {
                     "index": index,
-                    "message": {"role": "assistant", "content": text, "refusal": None},
-                    "logprobs": None,
-                    "finish_reason": reason.value,
+                    "message": {"role": "assistant", "content": message.text, "refusal": None},
+                    "logprobs": _logprobs(message.logprobs),
+                    "finish_reason": reason,
                 }
-                for index, (text, reason) in enumerate(choices)
+                for index, (message, reason) in enumerate(choices)
             ],
             "usage": usage.json(),
         }
@@ -91,5 +91,11 @@ class ChatAnswer:
         }
 
 
-def _choice(index: int, delta: Json, finish_reason: str | None) -> Json:
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+def _choice(index: int, delta: Json, finish_reason: str | None, piece: Piece | None = None) -> Json:
+    # In a stream only chunks that bring some have logprobs; in a whole answer an empty list says "none came".
+    logprobs = _logprobs(piece.logprobs or None) if piece else None
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def _logprobs(content: list[Json] | None) -> Json | None:
+    return None if content is None else {"content": content, "refusal": None}

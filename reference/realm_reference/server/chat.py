@@ -6,14 +6,17 @@ import json
 
 from aiohttp import web
 
-from realm_reference.orchestration import Failed, FailureKind, FinishReason, Token
+from realm_reference.orchestration import Failed, Finished
 from realm_reference.server import jsonbody, record
 from realm_reference.server.answers import ChatAnswer
 from realm_reference.server.chat_request import ChatRequest, parse_chat_request
 from realm_reference.server.choices import Choices
-from realm_reference.server.errors import SERVER, UNAVAILABLE, ApiError, invalid, overloaded
-from realm_reference.server.service import Service, reseeded
+from realm_reference.server.errors import ApiError
+from realm_reference.server.failures import failure
+from realm_reference.server.preparing import choices_of
+from realm_reference.server.service import Service
 from realm_reference.server.sse import DONE, KEEP_ALIVE, EventStream, event
+from realm_reference.server.turn import Piece, Turn
 
 
 class ChatHandler:
@@ -41,7 +44,7 @@ class ChatHandler:
             max_tokens=generation.max_tokens * chat.n,
         )
         mine.prompt_tokens = generation.prompt.tokens
-        generations = service.submit([reseeded(generation, i) for i in range(chat.n)], lease)
+        generations = service.submit(choices_of(generation, chat.n), lease)
         choices = Choices(generations, lease, service.model.name, mine, service.metrics)
         try:
             if chat.stream:
@@ -58,6 +61,7 @@ class ChatHandler:
         self, stream: EventStream, chat: ChatRequest, choices: Choices, answer: ChatAnswer
     ) -> web.StreamResponse:
         opened: set[int] = set()
+        turns = self._turns(chat)
         while choices.unfinished:
             got = await choices.next_event(self._service.settings.keep_alive_interval)
             if got is None:
@@ -69,10 +73,11 @@ class ChatHandler:
             # The role goes out with the first token: until then a failure still gets a status of its own.
             data = b"" if index in opened else event(answer.role(index))
             opened.add(index)
-            if not isinstance(what, Token):
-                data += event(answer.finish(index, what.reason))
-            elif what.text:
-                data += event(answer.content(index, what.text))
+            piece = turns[index].take(what)
+            if isinstance(what, Finished):
+                data += event(answer.finish(index, turns[index].finish_reason, piece))
+            elif piece:
+                data += event(answer.piece(index, piece))
             if data:
                 await stream.send(data)
         await choices.settled()
@@ -81,7 +86,7 @@ class ChatHandler:
 
     async def _broken_off(self, stream: EventStream, failed: Failed) -> web.StreamResponse:
         """A failure in mid-stream is an error event and the end: no [DONE], no made-up finish."""
-        error = _api_error(failed, self._service.settings.retry_after)
+        error = failure(failed, "messages", self._service.settings.retry_after)
         if not stream.started:
             raise error
         await stream.send(event(error.body()))
@@ -89,33 +94,22 @@ class ChatHandler:
         return await stream.finish()
 
     async def _whole(self, chat: ChatRequest, choices: Choices, answer: ChatAnswer) -> web.Response:
-        texts = [""] * chat.n
-        reasons = [FinishReason.STOP] * chat.n
+        messages = [Piece() for _ in range(chat.n)]
+        turns = self._turns(chat)
         while choices.unfinished:
             got = await choices.next_event(None)
             assert got is not None  # without a timeout there is always an event
             index, what = got
             if isinstance(what, Failed):
-                raise _api_error(what, self._service.settings.retry_after)
-            if isinstance(what, Token):
-                texts[index] += what.text
-            else:
-                reasons[index] = what.reason
+                raise failure(what, "messages", self._service.settings.retry_after)
+            messages[index].add(turns[index].take(what))
         await choices.settled()
-        whole = answer.whole(list(zip(texts, reasons, strict=True)), choices.usage())
+        ends = [turn.finish_reason for turn in turns]
+        whole = answer.whole(list(zip(messages, ends, strict=True)), choices.usage())
         return web.Response(
             body=json.dumps(whole, ensure_ascii=False).encode(), content_type="application/json"
         )
 
-
-def _api_error(failed: Failed, retry_after: int) -> ApiError:
-    kind, message = failed.kind, failed.message
-    if kind is FailureKind.CONTEXT_FULL:
-        return invalid("messages", message, "context_length_exceeded")
-    if kind is FailureKind.DEADLINE:
-        return ApiError(504, message, type=SERVER, code="timeout")
-    if kind is FailureKind.OUT_OF_MEMORY:
-        return ApiError(503, message, type=UNAVAILABLE, code="out_of_memory", headers={"Retry-After": "1"})
-    if kind is FailureKind.SHUTDOWN:
-        return overloaded(message, retry_after)
-    return ApiError(500, message, type=SERVER, code=kind.value)
+    def _turns(self, chat: ChatRequest) -> list[Turn]:
+        tokenizer, wanted = self._service.model.tokenizer, chat.top_logprobs is not None
+        return [Turn(tokenizer, with_logprobs=wanted) for _ in range(chat.n)]

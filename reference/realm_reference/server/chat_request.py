@@ -67,9 +67,6 @@ _INERT: Final[Table] = {
 
 # Known and not done: only the values that change nothing are accepted.
 _UNSUPPORTED: Final[Table] = {
-    "logit_bias": checks.only({}, because="it does not bias logits."),
-    "frequency_penalty": checks.only(0, because="use repetition_penalty."),
-    "presence_penalty": checks.only(0, because="use repetition_penalty."),
     "tools": checks.only([], because=_NO_TOOLS),
     "tool_choice": checks.only("none", "auto", because=_NO_TOOLS),
     "parallel_tool_calls": checks.only(True, False, because=_NO_TOOLS),

@@ -6,6 +6,7 @@ expect of an open server (``top_k``, ``min_p``, ``repetition_penalty``). null me
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +20,7 @@ ONE_TIER: Final = "it has one service tier and keeps nothing."
 _MAX_STOPS: Final = 4
 _MAX_CHOICES: Final = 8
 _MAX_STOP_LENGTH: Final = 256
+_TOKEN_ID: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +43,12 @@ class TextRequest:
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     seed: int | None = None
-    top_logprobs: int | None = field(default=None)
+    top_logprobs: int | None = None
 
 
 _STOP_SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": _MAX_STOP_LENGTH}
@@ -78,6 +83,23 @@ def _n(name: str, value: Any) -> int:
     return count
 
 
+_BIAS: Final = checks.number(-100, 100)
+
+
+@checks.described(
+    type="object",
+    additionalProperties={"type": "number", "minimum": -100, "maximum": 100},
+    propertyNames={"pattern": "^(0|[1-9][0-9]{0,8})$"},
+)
+def _logit_bias(name: str, value: Any) -> dict[int, float]:
+    """Token ids, as JSON writes numbers in keys, to what is added to their logits."""
+    bias = checks.mapping(name, value)
+    for token in bias:
+        if not _TOKEN_ID.fullmatch(token):
+            raise invalid(name, f"'{name}' has the key {token[:32]!r}, which is no token id.")
+    return {int(token): _BIAS(f"{name}.{token}", amount) for token, amount in bias.items()}
+
+
 HONOURED: Final[Table] = {
     "model": checks.string,
     "stream": checks.boolean,
@@ -87,6 +109,9 @@ HONOURED: Final[Table] = {
     "top_k": checks.integer(0, 2**31 - 1),
     "min_p": checks.number(0, 1),
     "repetition_penalty": checks.number(0, 10, above_low=True),
+    "presence_penalty": checks.number(-2, 2),
+    "frequency_penalty": checks.number(-2, 2),
+    "logit_bias": _logit_bias,
     "stop": _stop,
     "seed": checks.integer(-(2**63), 2**63 - 1),
 }

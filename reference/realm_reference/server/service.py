@@ -1,33 +1,28 @@
-"""What the handlers share: the model, its orchestrator, keys, metrics, settings; and how a chat becomes a
-generation.
-"""
+"""What the handlers share: the model, its orchestrator, keys, metrics, settings."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from realm_reference.engine import Engine
-from realm_reference.model.errors import ChatTemplateError
 from realm_reference.model.model import Model
 from realm_reference.orchestration import (
     Generation,
     GenerationRequest,
     Inexpressible,
     Orchestrator,
-    Prompt,
     QueueFull,
 )
+from realm_reference.pipelines import Pipeline
 from realm_reference.server.auth import Authenticator
 from realm_reference.server.chat_request import ChatRequest
-from realm_reference.server.errors import ApiError, invalid, overloaded, unsupported
-from realm_reference.server.messages import Message
+from realm_reference.server.errors import ApiError, overloaded, unsupported
 from realm_reference.server.metrics import Metrics
+from realm_reference.server.preparing import Preparer
 from realm_reference.server.settings import ServerSettings
 from realm_reference.tenants import Caller, Job, Lease
 from realm_reference.tenants.admission import Admission
@@ -46,12 +41,14 @@ class Service:
     auth: Authenticator
     metrics: Metrics
     admission: Admission = field(default_factory=Admission)
+    pipelines: Mapping[str, Pipeline] = field(default_factory=dict)
     on_reload: Callable[[], None] | None = None
     leaving: bool = False
     draining: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
+        self.preparer = Preparer(self.orchestrator, self.settings.default_max_tokens)
         watch = self.metrics.watch
         watch("realm_requests_running", "Guests running.", lambda: self.orchestrator.running)
         watch("realm_requests_waiting", "Requests waiting for a guest.", lambda: self.orchestrator.waiting)
@@ -111,19 +108,7 @@ class Service:
 
     async def prepare(self, chat: ChatRequest, caller: Caller) -> GenerationRequest:
         """Render and count the prompt (off the event loop) and check it against the caller's context."""
-        prompt = await asyncio.to_thread(self._prompt, chat.messages, caller.tenant)
-        return GenerationRequest(
-            tenant=caller.tenant,
-            prompt=prompt,
-            max_tokens=self._max_tokens(chat, prompt, self.context_of(caller)),
-            temperature=chat.temperature,
-            top_p=chat.top_p,
-            top_k=chat.top_k,
-            min_p=chat.min_p,
-            repetition_penalty=chat.repetition_penalty,
-            seed=secrets.randbits(32) if chat.seed is None else chat.seed,
-            stop=chat.stop,
-        )
+        return await asyncio.to_thread(self.preparer.chat, chat, caller.tenant, self.context_of(caller))
 
     def submit(self, requests: Sequence[GenerationRequest], lease: Lease) -> list[Generation]:
         """Start or queue all of `requests` or none; the lease is void if none.
@@ -139,45 +124,6 @@ class Service:
             lease.void()
             raise overloaded("Too many requests are waiting; try again.", self.settings.retry_after) from None
 
-    def _prompt(self, messages: tuple[Message, ...], tenant: str) -> Prompt:
-        if self.model.chat is None:
-            raise ApiError(
-                400,
-                f"The model '{self.model.name}' has no chat template.",
-                param="model",
-                code="unsupported_model",
-            )
-        try:
-            text = self.model.chat.render([message.for_template() for message in messages])
-        except ChatTemplateError as error:
-            raise invalid("messages", f"The conversation does not fit the model: {error}.") from None
-        prompt = self.orchestrator.prepare(text, tenant)
-        if prompt.tokens == 0:
-            raise invalid("messages", "The conversation has no tokens.")
-        return prompt
-
     def context_of(self, caller: Caller) -> int:
         """Tokens of prompt and completion together that the caller may have in one sequence."""
         return min(self.model.context_length, self.admission.context_cap(caller.tenant))
-
-    def _max_tokens(self, chat: ChatRequest, prompt: Prompt, context: int) -> int:
-        room = context - prompt.tokens
-        wanted = chat.max_tokens
-        if room <= 0 or (wanted is not None and wanted > room):
-            asked = f" and {wanted} more were asked for" if wanted is not None else ""
-            raise invalid(
-                "messages" if room <= 0 else chat.max_tokens_name,
-                f"The context holds {context} tokens; the messages have {prompt.tokens}{asked}.",
-                "context_length_exceeded",
-            )
-        if wanted is not None:
-            return wanted
-        return min(room, self.settings.default_max_tokens or room)
-
-
-def reseeded(request: GenerationRequest, index: int) -> GenerationRequest:
-    """Choice 0 has the request's seed, so that it is what n = 1 gives; the others have seeds made from it."""
-    if index == 0:
-        return request
-    digest = hashlib.sha256(f"{request.seed}:{index}".encode()).digest()
-    return replace(request, seed=int.from_bytes(digest[:4], "little"))

@@ -1,0 +1,104 @@
+"""From a valid request to what the orchestrator runs: the prompt rendered and counted, the limits checked."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+
+from realm_reference.model.errors import ChatTemplateError
+from realm_reference.orchestration import GenerationRequest, Orchestrator, Prompt
+from realm_reference.server.chat_request import ChatRequest
+from realm_reference.server.errors import ApiError, invalid
+from realm_reference.server.messages import Message
+from realm_reference.server.parameters import TextRequest
+
+
+class Preparer:
+    """Prepares requests for one model. Its work grows with the prompt, so call it off the event loop."""
+
+    def __init__(self, orchestrator: Orchestrator, default_max_tokens: int | None) -> None:
+        self._orchestrator = orchestrator
+        self._model = orchestrator.model
+        self._default_max_tokens = default_max_tokens
+
+    def chat(self, chat: ChatRequest, tenant: str, context: int) -> GenerationRequest:
+        """One generation that continues a conversation, within a context of `context` tokens.
+
+        Raises ApiError 400 for what does not fit the model.
+        """
+        prompt = self._orchestrator.prepare(self._rendered(chat.messages), tenant)
+        if prompt.tokens == 0:
+            raise invalid("messages", "The conversation has no tokens.")
+        return self._generation(chat, prompt, tenant, self._max_tokens(chat, prompt, context))
+
+    def _generation(
+        self, request: TextRequest, prompt: Prompt, tenant: str, max_tokens: int
+    ) -> GenerationRequest:
+        return GenerationRequest(
+            tenant=tenant,
+            prompt=prompt,
+            max_tokens=max_tokens,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            top_k=request.top_k,
+            min_p=request.min_p,
+            repetition_penalty=request.repetition_penalty,
+            presence_penalty=request.presence_penalty,
+            frequency_penalty=request.frequency_penalty,
+            logit_bias=self._bias(request),
+            logprobs=request.top_logprobs,
+            seed=secrets.randbits(32) if request.seed is None else request.seed,
+            stop=request.stop,
+        )
+
+    def _bias(self, request: TextRequest) -> dict[int, float]:
+        size = self._model.tokenizer.vocab_size
+        for token in request.logit_bias:
+            if token >= size:
+                raise invalid(
+                    "logit_bias",
+                    f"'logit_bias' names token {token}; the model's tokens are 0 to {size - 1}.",
+                    "out_of_range",
+                )
+        return dict(request.logit_bias)
+
+    def _rendered(self, messages: Sequence[Message]) -> str:
+        if self._model.chat is None:
+            raise ApiError(
+                400,
+                f"The model '{self._model.name}' has no chat template; use /v1/completions.",
+                param="model",
+                code="unsupported_model",
+            )
+        try:
+            return self._model.chat.render([message.for_template() for message in messages])
+        except ChatTemplateError as error:
+            raise invalid("messages", f"The conversation does not fit the model: {error}.") from None
+
+    def _max_tokens(self, chat: ChatRequest, prompt: Prompt, context: int) -> int:
+        room = context - prompt.tokens
+        wanted = chat.max_tokens
+        if room <= 0 or (wanted is not None and wanted > room):
+            asked = f" and {wanted} more were asked for" if wanted is not None else ""
+            raise invalid(
+                "messages" if room <= 0 else chat.max_tokens_name,
+                f"The context holds {context} tokens; the messages have {prompt.tokens}{asked}.",
+                "context_length_exceeded",
+            )
+        if wanted is not None:
+            return wanted
+        return min(room, self._default_max_tokens or room)
+
+
+def choices_of(request: GenerationRequest, n: int) -> list[GenerationRequest]:
+    """`n` times the request. Choice 0 has its seed, so that it is what n = 1 gives; the others have seeds
+    made from it.
+    """
+    return [request, *(replace(request, seed=_derived(request.seed, index)) for index in range(1, n))]
+
+
+def _derived(seed: int, index: int) -> int:
+    digest = hashlib.sha256(f"{seed}:{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "little")
