@@ -37,7 +37,6 @@ HEAVY = {
     "gguf",
     "tokenizers",
     "platformdirs",
-    "prometheus_client",
     "locust",
     "gevent",
     "hdrh",

@@ -26,7 +26,7 @@ KEY = "realm-score-key"
 SILENCE = 2.0
 """Seconds after which a planted hang counts as one."""
 
-TIMED_CHAPTERS = frozenset({"stream", "concurrency", "cancel"})
+TIMED_CHAPTERS = frozenset({"stream", "metrics", "concurrency", "cancel"})
 VISIBLE = Schedule(ttft=0.01, itl=0.02)
 """Slow enough for the cases that a server without latency leaves unjudged."""
 

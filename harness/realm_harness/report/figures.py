@@ -24,6 +24,7 @@ CHAPTER_NAMES = {
     "length": "Length limits",
     "usage": "Token usage",
     "sample": "Sampling",
+    "metrics": "Metrics",
     "concurrency": "Concurrency",
     "cancel": "Cancellation",
 }

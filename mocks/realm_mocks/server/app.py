@@ -15,7 +15,7 @@ from aiohttp import web
 
 from realm_mocks.server.errors import ApiError
 from realm_mocks.server.generation import Generation, generate
-from realm_mocks.server.metrics import metrics_text
+from realm_mocks.server.metrics import CONTENT_TYPE, Meter, render
 from realm_mocks.server.model import answer_tokens, count_prompt_tokens
 from realm_mocks.server.records import RequestRecord
 from realm_mocks.server.replies import Reply, stream_events, whole_reply
@@ -43,6 +43,7 @@ class MockApp:
         self.api_key = api_key
         self.state = State(asyncio.Semaphore(slots))
         self.records: deque[RequestRecord] = deque(maxlen=RECORDS_KEPT)
+        self.meter = Meter()
         self._numbers = itertools.count(1)
 
     def application(self) -> web.Application:
@@ -60,6 +61,12 @@ class MockApp:
         """Wrap a handler: method, key, gate, and errors turned into replies."""
 
         async def serve(request: web.Request) -> web.StreamResponse:
+            began_ns = time.perf_counter_ns()
+            response = await answer(request)
+            self.meter.replied(response.status, began_ns)
+            return response
+
+        async def answer(request: web.Request) -> web.StreamResponse:
             try:
                 if method and request.method not in (method, "HEAD" if method == "GET" else method):
                     message = f"{request.method} is not allowed here; use {method}"
@@ -150,6 +157,9 @@ class MockApp:
         generations = [self._generate(chat, choice, number) for choice in range(chat.n)]
         tokens = max(generation.completion_tokens for generation in generations)
         record.due_ns = [record.arrived_ns + round(s * 1e9) for s in self.schedule.offsets(tokens)]
+        # As it is known already, it is counted before anybody can have seen its end.
+        completion = sum(generation.completion_tokens for generation in generations)
+        self.meter.generated(generations[0].prompt_tokens, completion, self.schedule.offset(0))
         if not chat.stream:
             whole = whole_reply(chat, generations, record.id)
             for variation in self.variations:
@@ -196,8 +206,10 @@ class MockApp:
         return self._respond(request, Reply(200, {"status": "ok"}))
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        text = metrics_text(self.state.in_flight, self.records).encode()
-        return self._respond(request, Reply(200, text, content_type="text/plain; version=0.0.4"))
+        families = self.meter.families(self.state.in_flight, MODEL)
+        for variation in self.variations:
+            families = variation.metrics(families, self.state) if variation.metrics else families
+        return self._respond(request, Reply(200, render(families).encode(), content_type=CONTENT_TYPE))
 
     async def _records(self, request: web.Request) -> web.StreamResponse:
         body = json.dumps([record.as_json() for record in list(self.records)]).encode()

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from realm_mocks.server.defects import errors, framing, lifecycle, sampling, shape, stopping, text, usage
+from realm_mocks.server.defects import (
+    errors,
+    framing,
+    lifecycle,
+    metrics,
+    sampling,
+    shape,
+    stopping,
+    text,
+    usage,
+)
 from realm_mocks.server.habits import HABIT_LIST
 from realm_mocks.server.variation import Variation
 
@@ -26,6 +36,7 @@ DEFECTS: Mapping[str, Variation] = _by_id(
     sampling.DEFECTS,
     errors.DEFECTS,
     lifecycle.DEFECTS,
+    metrics.DEFECTS,
 )
 """Planted defects: each breaks the contract, and some conformance case must see it."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from realm_mocks.server.replies import DONE, Event
+from realm_mocks.server.replies import DONE, Event, Reply
 from realm_mocks.server.request import ChatRequest
 from realm_mocks.server.variation import Variation
 
@@ -131,7 +131,12 @@ def _bare_whole(_: ChatRequest, data: Json) -> Json:
     return {**kept, "choices": choices, "timings": {"prompt_ms": 1.5}}
 
 
+def _no_metrics(path: str, reply: Reply) -> Reply:
+    return Reply(404, {"detail": "Not Found"}) if path == "/metrics" else reply
+
+
 HABIT_LIST = (
+    Variation("no-metrics", "no page of metrics", "Ollama", reply=_no_metrics),
     Variation(
         "comments",
         "keep-alive comments before events",

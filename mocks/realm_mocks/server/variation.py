@@ -14,6 +14,7 @@ from typing import Any
 
 from realm_mocks.server.errors import ApiError
 from realm_mocks.server.generation import Generation
+from realm_mocks.server.metrics import Family
 from realm_mocks.server.replies import Event, Reply
 from realm_mocks.server.request import ChatRequest
 from realm_mocks.server.schedule import Schedule
@@ -57,6 +58,7 @@ class Variation:
         pieces: the text that each token lets go when streaming.
         whole: bends the JSON object of a whole answer.
         events: bends the plan of a stream.
+        metrics: bends the families of the page of metrics.
         reply: bends any whole reply; gets the request's path.
         authorized: replaces the check of an Authorization header: (header, key) -> allowed.
         on_error: runs when a request was refused.
@@ -75,6 +77,7 @@ class Variation:
     pieces: Callable[[ChatRequest, Generation], list[str]] | None = None
     whole: Callable[[ChatRequest, dict[str, Any]], dict[str, Any]] | None = None
     events: Callable[[ChatRequest, list[Event]], list[Event]] | None = None
+    metrics: Callable[[list[Family], State], list[Family]] | None = None
     reply: Callable[[str, Reply], Reply] | None = None
     authorized: Callable[[str | None, str], bool] | None = None
     on_error: Callable[[State, ApiError], None] | None = None
