@@ -152,3 +152,26 @@ def test_logprobs_are_those_of_the_raw_logits() -> None:
 def test_nobody_asked_for_logprobs() -> None:
     run = MockHost(guest_bytes("v2"), "hello").generate("p").check()
     assert all(emit.arguments["logprob"] != emit.arguments["logprob"] for emit in run.calls("realm_emit"))
+
+
+def test_a_request_makes_no_more_calls_than_the_mock_allows() -> None:
+    host = MockHost(guest_bytes("v2"), "a text of some length", max_calls=20)
+    run = host.generate("p")
+    assert run.error is ErrorCode.limit_exceeded
+    assert [call.error for call in run.trace].count(ErrorCode.limit_exceeded) == 1
+    assert run.findings == ()
+    assert host.generate("p", max_tokens=2).check().text
+
+
+def test_a_guest_that_goes_on_beyond_its_calls_is_trapped() -> None:
+    endless = """(module
+      (import "env" "realm_abi_version" (func $version (result i32)))
+      (import "env" "realm_session_free" (func $free (param i32) (result i32)))
+      (memory (export "memory") 1)
+      (func (export "realm_alloc") (param i32) (result i32) (i32.const 16))
+      (func (export "generate") (param i32) (result i32)
+        (loop $on (drop (call $version)) (br $on)) (i32.const 0)))"""
+    run = MockHost(endless, "", max_calls=50).generate("p")
+    assert run.fault is not None
+    assert "goes on after 50 host calls" in str(run.fault)
+    assert len(run.trace) < 200

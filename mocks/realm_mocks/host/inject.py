@@ -26,6 +26,12 @@ from realm_mocks.host.findings import Findings
 from realm_mocks.host.functions import HostFunctions
 from realm_mocks.host.record import Call, Trace
 
+MAX_CALLS = 200_000
+"""Host calls of one request, unless the mock says otherwise."""
+
+GRACE_CALLS = 100
+"""Further calls that are answered limit_exceeded, before the guest is trapped."""
+
 ActionT = TypeVar("ActionT", bound=fault.Action)
 
 
@@ -47,9 +53,15 @@ class Interceptor:
     """Wraps guarded host functions; `begin` starts the log of a new run."""
 
     def __init__(
-        self, host: HostFunctions, plan: FaultPlan, canaries: Mode, grow: Callable[[int], None]
+        self,
+        host: HostFunctions,
+        plan: FaultPlan,
+        canaries: Mode,
+        grow: Callable[[int], None],
+        max_calls: int = MAX_CALLS,
     ) -> None:
         self.host = host
+        self.max_calls = max_calls
         self.canaries: Mode = canaries
         self.grow = grow
         self.log = Log()
@@ -128,6 +140,10 @@ class _Passage:
         self.log.cancelled |= bool(self._planned(fault.Cancel))
         if self.log.cancelled and not self.function.cleanup:
             return int(ErrorCode.cancelled)
+        if self.log.calls > self.way.max_calls and not self.function.cleanup:
+            if self.log.calls > self.way.max_calls + GRACE_CALLS:
+                raise HostTrap(f"it goes on after {self.way.max_calls} host calls in one request")
+            return int(ErrorCode.limit_exceeded)
         for instead in self._planned(fault.Return):
             self.log.findings.tampered |= instead.value >= 0
             return instead.value

@@ -21,7 +21,7 @@ from realm_mocks.host.findings import Findings
 from realm_mocks.host.functions import HostFunctions
 from realm_mocks.host.functions_v1 import FunctionsV1
 from realm_mocks.host.functions_v2 import FunctionsV2
-from realm_mocks.host.inject import Interceptor
+from realm_mocks.host.inject import MAX_CALLS, Interceptor
 from realm_mocks.host.model import Drafter, ScriptedModel
 from realm_mocks.host.outcome import Answer, Run
 from realm_mocks.host.record import Call, Trace
@@ -66,8 +66,8 @@ class MockHost:
     'hello world'
 
     `script` is a `Script`, or what `winners` makes one of. `generate` starts a fresh instance each time,
-    `instance` gives one that stays. `text`, `tokens`, `trace`, `calls` and `findings` are those of the last
-    run.
+    `instance` gives one that stays. After `max_calls` host calls of one request each further one answers
+    limit_exceeded. `text`, `tokens`, `trace`, `calls` and `findings` are those of the last run.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class MockHost:
         faults: Iterable[Fault] = (),
         limits: Limits | None = None,
         canaries: Mode = "edges",
+        max_calls: int = MAX_CALLS,
         runtime: Runtime | None = None,
     ) -> None:
         tokenizer = tokenizer or default_vocabulary()
@@ -94,6 +95,7 @@ class MockHost:
         self.faults = FaultPlan(tuple(faults))
         self.limits = limits or Limits(memory_bytes=64 << 20)
         self.canaries: Mode = canaries
+        self.max_calls = max_calls
         self.sessions = SessionTable(context_length)
         self.runs: list[Run] = []
         self._owners = itertools.count(1)
@@ -148,7 +150,7 @@ class MockInstance:
         else:
             functions = FunctionsV2(mock.model, mock.sessions, owner)
         self._functions: HostFunctions = functions
-        self._interceptor = Interceptor(functions, mock.faults, mock.canaries, self._grow)
+        self._interceptor = Interceptor(functions, mock.faults, mock.canaries, self._grow, mock.max_calls)
         self._instance = mock.runtime.instantiate(
             mock.module, functions, mock.limits, wrap=self._interceptor.wrap
         )
