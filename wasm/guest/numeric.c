@@ -1,64 +1,95 @@
+/* Four lanes at a time, in an order that is written down here: the same bits from every build on every machine. */
 #include "numeric.h"
 
 #define LANES 4
+#define ROUND 12582912.0f /* 1.5 * 2^23: adding it leaves no fraction, and the whole number in the low bits */
 
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef int32_t i32x4 __attribute__((vector_size(16)));
 typedef double f64x2 __attribute__((vector_size(16)));
 typedef float f32x2 __attribute__((vector_size(8)));
 
-static const float LARGEST = 0x1.fffffep127f;
-
 static f32x4 splat(float value) { return (f32x4){value, value, value, value}; }
+static f32x4 load(const float *values) { return *(const f32x4 *)values; }
 
-static f32x4 choose(i32x4 mask, f32x4 yes, f32x4 no) {
-  return (f32x4)((mask & (i32x4)yes) | (~mask & (i32x4)no));
+/* The higher of each lane; `best` where the other is NaN. */
+static f32x4 higher(f32x4 best, f32x4 values) { return __builtin_wasm_pmax_f32x4(best, values); }
+
+static float highest_lane(f32x4 values) {
+  values = higher(values, __builtin_shufflevector(values, values, 2, 3, 0, 1));
+  return higher(values, __builtin_shufflevector(values, values, 1, 0, 3, 2))[0];
 }
 
-uint32_t argmax(const float *row, uint32_t padded_count) {
-  f32x4 best = splat(-__builtin_inff());
-  i32x4 where = {0, 0, 0, 0};
-  i32x4 index = {0, 1, 2, 3};
+float row_maxima(const float *row, float *maxima, uint32_t padded_count) {
+  f32x4 lowest = splat(-__builtin_inff()), best = lowest;
+  for (uint32_t block = 0; block < padded_count / ROW_BLOCK; block++) {
+    const float *values = row + block * ROW_BLOCK;
+    f32x4 a = lowest, b = lowest, c = lowest, d = lowest;
+    for (uint32_t i = 0; i < ROW_BLOCK; i += 4 * LANES) {
+      a = higher(a, load(values + i));
+      b = higher(b, load(values + i + LANES));
+      c = higher(c, load(values + i + 2 * LANES));
+      d = higher(d, load(values + i + 3 * LANES));
+    }
+    a = higher(higher(a, b), higher(c, d));
+    best = higher(best, a);
+    maxima[block] = highest_lane(a);
+  }
+  return highest_lane(best);
+}
+
+uint32_t first_of(const float *row, const float *maxima, float highest, uint32_t padded_count) {
+  uint32_t blocks = padded_count / ROW_BLOCK;
+  for (uint32_t block = 0; block < blocks && highest > -__builtin_inff(); block++) {
+    if (maxima[block] != highest) continue;
+    for (uint32_t token = block * ROW_BLOCK;; token++) {
+      if (row[token] == highest) return token;
+    }
+  }
+  return 0;
+}
+
+uint32_t count_of(const float *values, float least, uint32_t padded_count) {
+  i32x4 count = {0, 0, 0, 0};
+  f32x4 bound = splat(least);
+  for (uint32_t i = 0; i < padded_count; i += LANES) count -= load(values + i) >= bound;
+  return (uint32_t)(count[0] + count[1] + count[2] + count[3]);
+}
+
+uint32_t gather(const float *row, const float *maxima, float least, uint32_t *tokens, float *values,
+                uint32_t padded_count) {
+  uint32_t found = 0;
   for (uint32_t i = 0; i < padded_count; i += LANES) {
-    f32x4 values = *(const f32x4 *)(row + i);
-    i32x4 better = values > best;
-    best = choose(better, values, best);
-    where = (better & index) | (~better & where);
-    index += LANES;
+    if (i % ROW_BLOCK == 0 && !(maxima[i / ROW_BLOCK] >= least)) {
+      i += ROW_BLOCK - LANES;
+      continue;
+    }
+    uint32_t reaching = __builtin_wasm_bitmask_i32x4(load(row + i) >= least);
+    for (uint32_t lane = 0; reaching; lane++, reaching >>= 1) {
+      tokens[found] = i + lane;
+      values[found] = row[i + lane];
+      found += reaching & 1;
+    }
   }
-  uint32_t lane = 0;
-  for (uint32_t i = 1; i < LANES; i++) {
-    if (best[i] > best[lane] || (best[i] == best[lane] && where[i] < where[lane])) lane = i;
-  }
-  return (uint32_t)where[lane];
+  return found;
 }
 
-void scale(const float *row, float divisor, float *scaled, uint32_t padded_count) {
-  f32x4 divisors = splat(divisor), least = splat(-LARGEST);
+/* 2^x of x <= 0: x = n + f with |f| <= 1/2, a polynomial for 2^f (its relative error is below 2e-7), and n added to its
+ * exponent. From -127 on it is 0; just above that, where 2^n would be subnormal, it is less than 2e-38. NaN gives 0. */
+static f32x4 power_of_2(f32x4 x) {
+  x = higher(splat(-127), x);
+  f32x4 rounded = x + ROUND;
+  f32x4 f = x - (rounded - ROUND);
+  f32x4 square = f * f;
+  f32x4 p = (f * 0x1.5bba14p-10f + 0x1.3cea88p-7f) * square + (f * 0x1.c6b752p-5f + 0x1.ebf9bcp-3f);
+  p = p * square + (f * 0x1.62e42ap-1f + 1.0f);
+  return (f32x4)((i32x4)p + ((i32x4)rounded << 23));
+}
+
+void exponentials(const float *row, float max, float rate, float *weights, uint32_t padded_count) {
   for (uint32_t i = 0; i < padded_count; i += LANES) {
-    f32x4 values = *(const f32x4 *)(row + i);
-    *(f32x4 *)(scaled + i) = choose(values == values, values, least) / divisors;
+    *(f32x4 *)(weights + i) = power_of_2((load(row + i) - max) * rate);
   }
-}
-
-/* exp of x <= 0: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial for exp(r) (coefficients of Cephes' expf), times
- * 2^n by the exponent's bits. Below -87, where 2^n would be subnormal, it is 0. */
-static f32x4 exponential(f32x4 x) {
-  i32x4 vanishes = x < -87.0f;
-  x = choose(vanishes, splat(0), x);
-  const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves no fraction */
-  f32x4 n = (x * 1.44269504088896341f + round) - round;
-  f32x4 r = x - n * 0.693359375f;
-  r = r + n * 2.12194440e-4f;
-  f32x4 p = splat(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  i32x4 bits = (__builtin_convertvector(n, i32x4) + 127) << 23;
-  return choose(vanishes, splat(0), p * (f32x4)bits);
 }
 
 static f64x2 widened_sum(f32x4 values) {
@@ -67,14 +98,17 @@ static f64x2 widened_sum(f32x4 values) {
   return __builtin_convertvector(low, f64x2) + __builtin_convertvector(high, f64x2);
 }
 
-double exponentials(const float *row, float max, float *weights, double *sums, uint32_t padded_count) {
+double exponential_sums(const float *row, float max, float rate, double *sums, uint32_t padded_count) {
   double total = 0;
   for (uint32_t block = 0; block < padded_count / ROW_BLOCK; block++) {
+    const float *values = row + block * ROW_BLOCK;
     f64x2 sum = {0, 0};
-    for (uint32_t i = block * ROW_BLOCK; i < (block + 1) * ROW_BLOCK; i += LANES) {
-      f32x4 weight = exponential(*(const f32x4 *)(row + i) - max);
-      *(f32x4 *)(weights + i) = weight;
-      sum += widened_sum(weight);
+    for (uint32_t i = 0; i < ROW_BLOCK; i += 4 * LANES) {
+      f32x4 a = power_of_2((load(values + i) - max) * rate);
+      f32x4 b = power_of_2((load(values + i + LANES) - max) * rate);
+      f32x4 c = power_of_2((load(values + i + 2 * LANES) - max) * rate);
+      f32x4 d = power_of_2((load(values + i + 3 * LANES) - max) * rate);
+      sum += widened_sum((a + b) + (c + d));
     }
     sums[block] = sum[0] + sum[1];
     total += sums[block];
@@ -82,9 +116,9 @@ double exponentials(const float *row, float max, float *weights, double *sums, u
   return total;
 }
 
-/* log of x >= 1: x = 2^n m with m in [sqrt(1/2), sqrt(2)), log m = 2 atanh((m - 1) / (m + 1)) by its series, whose
- * eleventh term is below 1e-18. */
-static double natural_log(double x) {
+/* log x = n log 2 + log m with x = 2^n m and m in [sqrt(1/2), sqrt(2)), log m = 2 atanh((m - 1) / (m + 1)) by its
+ * series, whose eleventh term is below 1e-18. */
+double natural_log(double x) {
   union { double value; uint64_t bits; } parts = {x};
   int32_t n = (int32_t)(parts.bits >> 52) - 1023;
   parts.bits = (parts.bits & 0xFFFFFFFFFFFFFull) | 0x3FF0000000000000ull;
@@ -95,14 +129,4 @@ static double natural_log(double x) {
   double s = (parts.value - 1) / (parts.value + 1), square = s * s, series = 0;
   for (int power = 21; power >= 1; power -= 2) series = series * square + 1.0 / power;
   return n * 0.6931471805599453 + 2 * s * series;
-}
-
-double log_sum_exp(const float *row, uint32_t padded_count) {
-  float max = row[argmax(row, padded_count)];
-  f64x2 sum = {0, 0};
-  for (uint32_t i = 0; i < padded_count; i += LANES) {
-    f32x4 values = *(const f32x4 *)(row + i);
-    sum += widened_sum(exponential(choose(values == values, values, splat(-LARGEST)) - max));
-  }
-  return max + natural_log(sum[0] + sum[1]);
 }

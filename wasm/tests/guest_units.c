@@ -35,9 +35,10 @@ REALM_EXPORT(unit_take_many) void unit_take_many(uint64_t first, uint32_t count,
   for (uint32_t i = 0; i < count; i++) out[i] = sampler_take(&sampler, first + i);
 }
 
-/* weights of unit_logits by exponentials(), where a padded row of zeros and less is; their sum. */
+/* weights of unit_logits, where a padded row of zeros and less is; their sum, as it is taken without them. */
 REALM_EXPORT(unit_exponentials) double unit_exponentials(void) {
-  return exponentials(sampler.logits, 0, sampler.weights, sampler.sums, sampler.padded_size);
+  exponentials(sampler.logits, 0, (float)LOG2_E, sampler.weights, sampler.padded_size);
+  return exponential_sums(sampler.logits, 0, (float)LOG2_E, sampler.sums, sampler.padded_size);
 }
 
 REALM_EXPORT(unit_weights) float *unit_weights(void) { return sampler.weights; }

@@ -63,9 +63,10 @@ def run(settings: Settings, transformer: Transformer | None, model_name: str | N
 
 def _verdict(cost: tokens.TokenCost, real_us: float | None) -> dict[str, float | bool | None]:
     """The shares of a real token's time, and what became of the goals."""
-    shares = {
-        f"{way}_percent": None if real_us is None else 100 * getattr(cost, way) / real_us for way in GOALS
-    }
+    shares: dict[str, float | None] = {}
+    for way in GOALS:
+        spent: float | None = getattr(cost, way)
+        shares[f"{way}_percent"] = None if real_us is None or spent is None else 100 * spent / real_us
     reached = {
         f"{way}_reaches_goal": None if share is None else share < GOALS[way]
         for way, share in zip(GOALS, shares.values(), strict=True)
@@ -88,7 +89,7 @@ def table(result: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"{'a token, us':<24}{'v1':>12}{'plain v1':>12}{'v2':>12}{'plain v2':>12}{'v1 %':>8}{'v2 %':>8}"
     for cost in result["tokens_us"]:
-        figures = "".join(f"{cost[way]:>12.1f}" for way in ("v1", "plain_v1", "v2", "plain_v2"))
+        figures = "".join(_time(cost[way]) for way in ("v1", "plain_v1", "v2", "plain_v2"))
         yield f"{cost['sampling']:<24}{figures}{_percent(cost['v1_percent'])}{_percent(cost['v2_percent'])}"
     yield from _verdicts(result)
     yield ""
@@ -101,7 +102,7 @@ def _verdicts(result: dict[str, Any]) -> Iterator[str]:
     if model:
         yield f"% of a token of {model['name']} on NumPy, {model['token_us']:.0f} us in this run"
         for way, goal in GOALS.items():
-            worst = max(cost[f"{way}_percent"] for cost in costs)
+            worst = max(cost[f"{way}_percent"] or 0 for cost in costs)
             said = "reached" if worst < goal else "missed"
             yield f"goal: {way} under {goal:g} %: {said}, {worst:.2f} % at worst"
     missed = [cost["sampling"] for cost in costs if not cost["v2_reaches_target"]]
@@ -109,6 +110,10 @@ def _verdicts(result: dict[str, Any]) -> Iterator[str]:
     yield f"target: v2 within {TARGET_US:g} us a token: {said}"
     if not all(cost["same_tokens"] for cost in costs):
         yield "v2 and the plain loop drew different tokens: rounding at the border of a draw"
+
+
+def _time(value: float | None) -> str:
+    return f"{'-':>12}" if value is None else f"{value:>12.1f}"
 
 
 def _percent(value: float | None) -> str:

@@ -17,18 +17,20 @@ _GREEDY_BELOW = 1e-7
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn; what the guests' requests call these numbers. No penalty, no min-p, here."""
+    """How a token is drawn; what the guests' requests call these numbers. No penalty here."""
 
     name: str
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
 
 
 SAMPLINGS = (
     Sampling("greedy"),
-    Sampling("top-k 40, top-p 0.9", temperature=1.0, top_k=40, top_p=0.9),
     Sampling("temperature 0.8", temperature=0.8),
+    Sampling("top-k 40, top-p 0.9", temperature=1.0, top_k=40, top_p=0.9),
+    Sampling("min-p 0.05", temperature=1.0, min_p=0.05),
 )
 
 
@@ -57,6 +59,9 @@ def take(logits: NDArray[np.float32], sampling: Sampling, seed: int, position: i
         reached = np.cumsum(weights[order], dtype=np.float64)
         count = int(np.searchsorted(reached, sampling.top_p * reached[-1])) + 1
         chosen = np.sort(order[:count])
+        kept, weights = kept[chosen], weights[chosen]
+    if sampling.min_p:
+        chosen = np.flatnonzero(weights >= np.float32(sampling.min_p))
         kept, weights = kept[chosen], weights[chosen]
     reached = np.cumsum(weights, dtype=np.float64)
     drawn = int(np.searchsorted(reached, uniform_at(seed, position) * reached[-1], side="right"))

@@ -20,16 +20,20 @@ PROMPT = "What does a token cost?"
 PREPARED_ROWS = 16
 REAL_TOKENS = 4
 WAYS = ("v1", "v2", "plain_v1", "plain_v2")
+WAYS_WITH_MIN_P = ("v2", "plain_v2")
 
 
 @dataclass(frozen=True)
 class TokenCost:
-    """Medians of one sampling, microseconds a token. `plain_*` is the same loop without a sandbox."""
+    """Medians of one sampling, microseconds a token. `plain_*` is the same loop without a sandbox.
+
+    What v1 cannot ask for has no figures there.
+    """
 
     sampling: str
-    v1: float
+    v1: float | None
     v2: float
-    plain_v1: float
+    plain_v1: float | None
     plain_v2: float
     same_tokens: bool
     """Whether v2 and the plain loop drew the same tokens."""
@@ -75,7 +79,8 @@ class TokenBench:
                 return
             answer = instance.generate_v2(
                 PROMPT, model=1, max_tokens=self._tokens, temperature=sampling.temperature,
-                top_k=sampling.top_k, top_p=sampling.top_p, seed=self._seed, repetition_penalty=1.0,
+                top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p, seed=self._seed,
+                repetition_penalty=1.0,
             )  # fmt: skip
             if answer != FinishReason.max_tokens:
                 raise RuntimeError(f"the guest ended with {answer}")
@@ -90,15 +95,20 @@ def measure(
     real: list[float] = []
     for _ in range(repeat):
         for sampling in SAMPLINGS:
-            for way in WAYS:
+            for way in WAYS_WITH_MIN_P if sampling.min_p else WAYS:
                 spent, tokens[sampling.name, way] = bench.run(way, sampling)
                 times.setdefault((sampling.name, way), []).append(spent)
         if transformer is not None:
             real.append(_real_token(transformer))
     costs = []
     for name in (sampling.name for sampling in SAMPLINGS):
-        medians = {way: statistics.median(times[name, way]) for way in WAYS}
-        costs.append(TokenCost(name, **medians, same_tokens=tokens[name, "v2"] == tokens[name, "plain_v2"]))
+        medians = {way: statistics.median(spent) for (of, way), spent in times.items() if of == name}
+        costs.append(
+            TokenCost(
+                name, medians.get("v1"), medians["v2"], medians.get("plain_v1"), medians["plain_v2"],
+                same_tokens=tokens[name, "v2"] == tokens[name, "plain_v2"],
+            )
+        )  # fmt: skip
     return costs, statistics.median(real) if real else None
 
 
