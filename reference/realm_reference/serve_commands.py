@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +51,30 @@ PORT = click.IntRange(0, 65535)
 )
 @model_options
 @click.option("--auth/--no-auth", default=False, help="Require an API key; needs --api-keys.")
-@click.option("--api-keys", type=click.Path(path_type=Path), help="JSON list of keys.")
+@click.option("--api-keys", type=click.Path(path_type=Path), help="File of keys, which `realm keys` makes.")
+@click.option(
+    "--tenants",
+    type=click.Path(path_type=Path),
+    help="TOML file of what each tenant may use. It and the keys are read again when they change.",
+)
+@click.option(
+    "--ledger",
+    type=click.Path(path_type=Path),
+    help="SQLite file for a row of each request, which `realm usage` sums up.",
+)
 @click.option(
     "--max-tenants",
     type=click.IntRange(1, 1024),
     default=8,
     show_default=True,
-    help="Guests at the same time.",
+    help="Guests at the same time; a tenant that has none running may start one more.",
 )
 @click.option(
     "--max-queue",
     type=click.IntRange(0),
     default=64,
     show_default=True,
-    help="Requests that may wait for a guest.",
+    help="Requests of a tenant that may wait for a guest.",
 )
 @click.option(
     "--request-timeout",
@@ -110,22 +121,26 @@ def serve(**options: Any) -> None:
 
     logs.configure(options["log_format"], options["log_level"])
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-    with ExitStack() as resources:
-        _serve(options, resources)
+    from realm_reference.server.tenancy import TenancyError
+
+    try:
+        with ExitStack() as resources:
+            _serve(options, resources)
+    except TenancyError as error:
+        raise CannotStart(str(error)) from None
 
 
 def _serve(options: dict[str, Any], resources: ExitStack) -> None:
     from realm_reference import assembly
-    from realm_reference.server.auth import Authenticator, KeyFileError, load_keys
-    from realm_reference.server.lifecycle import RunningServer, serve_until_signal
+    from realm_reference.server.lifecycle import RunningServer
     from realm_reference.server.metrics import Metrics
     from realm_reference.server.service import Service
+    from realm_reference.server.tenancy import open_tenancy
 
     settings = _settings(options)
-    try:
-        auth = Authenticator(load_keys(options["api_keys"]) if options["auth"] else None)
-    except KeyFileError as error:
-        raise CannotStart(str(error)) from None
+    tenancy = resources.enter_context(
+        open_tenancy(options["api_keys"], options["tenants"], options["ledger"])
+    )
     api = _api_socket(options, settings, resources)
     separate = None
     if settings.metrics_port is not None:
@@ -143,11 +158,25 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
                 metrics=metrics,
             )
         )
+        tenancy.load_guests(orchestrator)
     except assembly.AssemblyError as error:
         raise CannotStart(str(error)) from None
-    service = Service(settings, orchestrator.model, engine, orchestrator, auth, metrics)
+    service = Service(
+        settings, orchestrator.model, engine, orchestrator, tenancy.auth, metrics, tenancy.admission
+    )
+    service.on_reload = partial(tenancy.reload, orchestrator)
     server = RunningServer(service, api, separate, shared=options["fd"] is not None)
-    asyncio.run(serve_until_signal(server, options["ready_file"]))
+    asyncio.run(_until_signal(server, tenancy, options["ready_file"]))
+
+
+async def _until_signal(server: Any, tenancy: Any, ready_file: Path | None) -> None:
+    from realm_reference.server.lifecycle import serve_until_signal
+
+    watching = asyncio.create_task(tenancy.watch(server.service))
+    try:
+        await serve_until_signal(server, ready_file)
+    finally:
+        watching.cancel()
 
 
 def _settings(options: dict[str, Any]) -> Any:

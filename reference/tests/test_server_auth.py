@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from realm_reference.server.auth import Authenticator, KeyFileError, load_keys
+from realm_reference.server.auth import Authenticator
 from realm_reference.server.errors import ApiError
 from realm_reference.tenants import ANONYMOUS
+from realm_reference.tenants.keys import KeyFileError, digest_of, load_keys
 
 KEYS = [
     {"key": "realm_alice_0123456789", "tenant_id": "alice", "name": "laptop", "created_at": "2026-01-01"},
@@ -62,6 +63,19 @@ def test_everything_else_is_a_401(authenticator: Authenticator, header: str | No
     assert "realm_" not in caught.value.message
 
 
+def test_a_digest_is_as_good_as_its_key(tmp_path: Path) -> None:
+    entry = {"id": "realm_alice", "digest": digest_of("realm_alice_0123456789"), "tenant_id": "alice"}
+    caller = Authenticator(load_keys(write(tmp_path / "keys.json", [entry]))).caller(
+        "Bearer realm_alice_0123456789"
+    )
+    assert (caller.tenant, caller.key_id) == ("alice", "realm_alice")
+
+
+def test_a_disabled_key_is_told_so(authenticator: Authenticator) -> None:
+    with pytest.raises(ApiError, match="disabled"):
+        authenticator.caller("Bearer realm_bob_0123456789")
+
+
 def test_an_empty_list_lets_nobody_in(tmp_path: Path) -> None:
     with pytest.raises(ApiError):
         Authenticator(load_keys(write(tmp_path / "keys.json", []))).caller("Bearer realm_alice_0123456789")
@@ -80,6 +94,11 @@ def test_an_empty_list_lets_nobody_in(tmp_path: Path) -> None:
         [{"key": "realm_alice_0123456789", "tenant_id": "alice", "admin": True}],
         [{"key": "realm_alice_0123456789", "tenant_id": "alice", "enabled": "yes"}],
         [{"key": "realm_alice_0123456789", "tenant_id": "alice", "rate_limit": 5}],
+        [{"key": "realm_alice_0123456789", "tenant_id": "alice", "name": 5}],
+        [{"key": "realm_alice_0123456789", "tenant_id": "alice", "digest": "0" * 64}],
+        [{"digest": "realm_alice_0123456789", "tenant_id": "alice"}],
+        [{"key": "realm_alice_0123456789", "tenant_id": t} for t in ("alice", "bob")],
+        [{"digest": str(i) * 64, "id": "realm_a", "tenant_id": "alice"} for i in (1, 2)],
     ],
 )
 def test_a_bad_key_file_is_one_line_without_keys(tmp_path: Path, content: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,8 +12,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from realm_reference.orchestration import GuestLimits
-from realm_reference.server.auth import ApiKey
-from realm_reference.tenants import Caller
+from realm_reference.tenants.keys import ApiKey, digest_of
 
 KEY = "realm_alice_0123456789"
 CHAT = "/v1/chat/completions"
@@ -210,7 +208,7 @@ async def test_models(client: aiohttp.ClientSession) -> None:
 
 
 async def test_keys(start_server: StartServer) -> None:
-    keys = (ApiKey(hashlib.sha256(KEY.encode()).digest(), Caller("alice")),)
+    keys = (ApiKey("k1", digest_of(KEY), "alice"),)
     server = await start_server(keys=keys)
     async with aiohttp.ClientSession(server.url) as client:
         for headers in ({}, {"Authorization": f"Basic {KEY}"}, {"Authorization": "Bearer wrong-key-here"}):
@@ -314,7 +312,7 @@ async def test_logs_hold_no_prompt_no_output_and_no_key(
     start_server: StartServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    keys = (ApiKey(hashlib.sha256(KEY.encode()).digest(), Caller("alice")),)
+    keys = (ApiKey("k1", digest_of(KEY), "alice"),)
     server = await start_server(keys=keys)
     async with aiohttp.ClientSession(server.url, headers={"Authorization": f"Bearer {KEY}"}) as client:
         response = await client.post(CHAT, json=server.body("xylophone", max_tokens=20))

@@ -30,7 +30,7 @@ class ChatHandler:
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Validate, start, answer."""
         service, mine = self._service, record.of(request)
-        service.check_admission()
+        service.check_admission(mine.caller)
         chat = parse_chat_request(await jsonbody.read(request))
         service.check_model(chat.model)
         answer = ChatAnswer(service.model.name, service.model.fingerprint, chat.include_usage)

@@ -27,6 +27,7 @@ class Choices:
     ) -> None:
         self._generations = generations
         self._lease = lease
+        record.left = lease.left
         self._model = model
         self._record = record
         self._metrics = metrics

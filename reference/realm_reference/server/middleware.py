@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from realm_reference.server import errors, record
 from realm_reference.server.errors import ApiError
+from realm_reference.server.limits import headers_of
 from realm_reference.server.metrics import Metrics, error_type
 from realm_reference.server.record import REQUEST_ID_HEADER, RequestRecord
 from realm_reference.server.sse import SlowReader
@@ -82,8 +83,10 @@ def refusing(metrics: Metrics) -> Callable[[ApiError], web.Response]:
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Runs before any head is sent, so that streams and errors have them too."""
-    response.headers[REQUEST_ID_HEADER] = record.of(request).request_id
+    mine = record.of(request)
+    response.headers[REQUEST_ID_HEADER] = mine.request_id
     response.headers["Server"] = SERVER_NAME
+    response.headers.update(headers_of(mine.left))
 
 
 def _count(metrics: Metrics, mine: RequestRecord, status: int) -> None:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from realm_reference.server.errors import ApiError
 from realm_reference.tenants import ANONYMOUS, Caller
+from realm_reference.tenants.gate import Left
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -24,6 +25,7 @@ class RequestRecord:
     request_id: str = field(default_factory=lambda: f"req-{secrets.token_hex(12)}")
     started_ns: int = field(default_factory=time.perf_counter_ns)
     caller: Caller = ANONYMOUS
+    left: tuple[Left, ...] = ()
     error: ApiError | None = None
     finish: str | None = None
     prompt_tokens: int = 0

@@ -18,6 +18,7 @@ from realm_reference.orchestration import (
     QueueFull,
 )
 from realm_reference.pipelines import Pipeline
+from realm_reference.server import limits
 from realm_reference.server.auth import Authenticator
 from realm_reference.server.chat_request import ChatRequest
 from realm_reference.server.errors import ApiError, overloaded, unsupported
@@ -26,6 +27,7 @@ from realm_reference.server.preparing import Preparer
 from realm_reference.server.settings import ServerSettings
 from realm_reference.tenants import Caller, Job, Lease
 from realm_reference.tenants.admission import Admission
+from realm_reference.tenants.gate import Refused
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ class Service:
         """Why no request can be served now; None when one can."""
         if self.leaving or self.draining:
             return "draining"
+        if self.admission.failing:
+            return "the ledger cannot be written"
         return None if self.engine.alive else "the engine has stopped"
 
     async def reload(self) -> None:
@@ -74,10 +78,18 @@ class Service:
         else:
             log.info("reloaded")
 
-    def check_admission(self) -> None:
-        """ApiError 503 while the server drains."""
+    def check_admission(self, caller: Caller | None = None) -> None:
+        """ApiError 503 while the server drains, 429 when nothing of the caller's could come in now.
+
+        Asked before a request is read, so that refusing a flood costs little.
+        """
         if self.draining:
             raise overloaded("The server is shutting down.", self.settings.retry_after)
+        try:
+            if caller is not None:
+                self.admission.check(caller)
+        except Refused as refused:
+            raise limits.too_many(refused) from None
 
     def check_model(self, name: str) -> None:
         """ApiError 404 for a model that is not loaded; the message says which is."""
@@ -104,7 +116,10 @@ class Service:
         Whoever asks has to settle the lease, whatever happens next; `id` is that of the answer.
         """
         job = Job(id, request_id, endpoint, self.model.name, prompt_tokens, max_tokens)
-        return self.admission.admit(caller, job)
+        try:
+            return self.admission.admit(caller, job)
+        except Refused as refused:
+            raise limits.too_many(refused) from None
 
     async def prepare(self, chat: ChatRequest, caller: Caller) -> GenerationRequest:
         """Render and count the prompt (off the event loop) and check it against the caller's context."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
+
+from realm_reference.tenants.gate import Left
 
 
 @dataclass(frozen=True)
@@ -57,28 +59,32 @@ class Lease:
 
     def __init__(
         self,
-        headers: Mapping[str, str],
-        give_back: Callable[[int], None],
+        left: tuple[Left, ...],
+        give_back: Callable[[int | None], None],
         write: Callable[[Outcome], Future[None]],
     ) -> None:
-        """`headers` tell the client what is left of its limits; `give_back` is told the tokens used."""
-        self.headers = headers
+        """`left` is what the tenant may still use after it; `give_back` is told the tokens used."""
+        self.left = left
         self._give_back = give_back
         self._write = write
         self._written: Future[None] | None = None
+        self._open = True
 
     def void(self) -> None:
         """It was let in and then not run: as if it had never asked."""
-        self._give_back(0)
+        if self._open:
+            self._open = False
+            self._give_back(None)
 
     def settle(self, outcome: Outcome) -> None:
         """Settle without waiting; later calls change nothing."""
-        if self._written is None:
+        if self._open:
+            self._open = False
             self._give_back(outcome.prompt_tokens + outcome.completion_tokens)
             self._written = self._write(outcome)
 
     async def settled(self, outcome: Outcome) -> None:
         """Settle and wait until the outcome is durable: only then may a client see its answer's end."""
         self.settle(outcome)
-        assert self._written is not None
-        await asyncio.wrap_future(self._written)
+        if self._written is not None:
+            await asyncio.wrap_future(self._written)
