@@ -108,7 +108,7 @@ HONOURED: Final[Table] = {
     "top_p": checks.number(0, 1),
     "top_k": checks.integer(0, 2**31 - 1),
     "min_p": checks.number(0, 1),
-    "repetition_penalty": checks.number(0, 10, above_low=True),
+    "repetition_penalty": checks.number(0.01, 10),
     "presence_penalty": checks.number(-2, 2),
     "frequency_penalty": checks.number(-2, 2),
     "logit_bias": _logit_bias,
