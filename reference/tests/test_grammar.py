@@ -65,6 +65,14 @@ SCHEMAS = st.recursive(
 )
 
 
+def nested(depth: int) -> dict[str, Any]:
+    """Arrays in arrays."""
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
 @pytest.fixture(scope="module")
 def compiler(tiny_model: Model) -> GrammarCompiler:
     return GrammarCompiler(tiny_model.tokenizer)
@@ -103,6 +111,11 @@ def test_what_a_schema_lets_through_validates(
         ({"type": "string", "pattern": "("}, "unclosed"),
         ({"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}}, "uniqueItems"),
         ({"enum": ["x" * 300_000]}, "characters"),
+        ({"$ref": "#"}, "without end"),
+        ({"$ref": "https://example.com/schema"}, "not fetch"),
+        ({"anyOf": []}, "empty"),
+        (nested(400), "too deeply"),
+        (nested(100_000), "too deeply"),
     ],
 )
 def test_what_it_cannot_express_is_refused(

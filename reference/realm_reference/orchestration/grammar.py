@@ -43,11 +43,16 @@ class Grammar:
     vocab_size: int
 
 
-def json_grammar(schema: Mapping[str, Any] | bool) -> str:
-    """The grammar of JSON that `schema` accepts, strictly: what the library does not know is an error."""
-    document: Mapping[str, Any] = {} if schema is True else schema if schema else {"not": {}}
+def json_grammar(schema: Mapping[str, Any]) -> str:
+    """The grammar of JSON that `schema` accepts, strictly: what the library does not know is an error.
+
+    Raises GrammarError for a schema that is nested too deeply; the rest is found when it is compiled.
+    """
     options: Any = {"whitespace_pattern": _WHITESPACE, "lenient": False, "coerce_one_of": False}
-    return LLMatcher.grammar_from_json_schema(json.dumps(document), overrides=options)
+    try:
+        return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options)
+    except (ValueError, RecursionError):
+        raise GrammarError("it is nested too deeply") from None
 
 
 class GrammarCompiler:
@@ -82,7 +87,12 @@ class GrammarCompiler:
         failed, messages = LLMatcher.validate_grammar_with_warnings(source, tokenizer)
         if failed:
             raise GrammarError(" ".join(messages[0].split())[:300])
-        return Grammar(source, tokenizer, self._tokenizer.vocab_size)
+        grammar = Grammar(source, tokenizer, self._tokenizer.vocab_size)
+        try:
+            GrammarProcessor(grammar).allows([], 0)  # some find out only now that they cannot
+        except GrammarFault:
+            raise GrammarError("it allows no text, or only text without end") from None
+        return grammar
 
 
 class GrammarProcessor:

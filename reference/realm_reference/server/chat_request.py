@@ -14,6 +14,7 @@ from realm_reference.server import checks, parameters
 from realm_reference.server.errors import invalid
 from realm_reference.server.messages import Message, parse_messages
 from realm_reference.server.parameters import ONE_TIER, Table, TextRequest
+from realm_reference.server.response_format import JsonSchema, parse_response_format
 
 _NO_TOOLS: Final = "it has no tool calling."
 _TEXT_ONLY: Final = "it makes text only."
@@ -22,9 +23,10 @@ _MAX_TOP_LOGPROBS: Final = 20
 
 @dataclass(frozen=True, kw_only=True)
 class ChatRequest(TextRequest):
-    """A valid request for the next turn of a conversation."""
+    """A valid request for the next turn of a conversation. `response_format` is the schema that it keeps."""
 
     messages: tuple[Message, ...]
+    response_format: JsonSchema | None = None
 
 
 @checks.described(type="object", additionalProperties={"type": "string"}, maxProperties=16)
@@ -36,16 +38,11 @@ def _metadata(name: str, value: Any) -> None:
         checks.string(f"{name}.{key[:64]}", entry)
 
 
-@checks.described(type="object", properties={"type": {"const": "text"}}, required=["type"])
-def _response_format(name: str, value: Any) -> None:
-    form = checks.mapping(name, value)
-    kind = checks.string(f"{name}.type", form.get("type"))
-    if kind not in {"text", "json_object", "json_schema"}:
-        raise invalid(f"{name}.type", f"'{name}.type' must be text, json_object or json_schema.")
-    checks.only("text", because="the only response format is text.")(name, kind)
-
-
-_HONOURED: Final[Table] = {**parameters.HONOURED, "messages": parse_messages}
+_HONOURED: Final[Table] = {
+    **parameters.HONOURED,
+    "messages": parse_messages,
+    "response_format": parse_response_format,
+}
 
 # Parameters that depend on one another.
 _MAX_TOKENS: Final[Table] = dict.fromkeys(
@@ -62,7 +59,6 @@ _INERT: Final[Table] = {
     "safety_identifier": checks.string,
     "prompt_cache_key": checks.string,
     "metadata": _metadata,
-    "response_format": _response_format,
 }
 
 # Known and not done: only the values that change nothing are accepted.

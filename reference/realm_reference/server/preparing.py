@@ -9,6 +9,12 @@ from dataclasses import replace
 
 from realm_reference.model.errors import ChatTemplateError
 from realm_reference.orchestration import GenerationRequest, Orchestrator, Prompt
+from realm_reference.orchestration.grammar import (
+    Grammar,
+    GrammarCompiler,
+    GrammarError,
+    json_grammar,
+)
 from realm_reference.server.chat_request import ChatRequest
 from realm_reference.server.errors import ApiError, invalid
 from realm_reference.server.messages import Message
@@ -22,6 +28,7 @@ class Preparer:
         self._orchestrator = orchestrator
         self._model = orchestrator.model
         self._default_max_tokens = default_max_tokens
+        self._grammars = GrammarCompiler(self._model.tokenizer)
 
     def chat(self, chat: ChatRequest, tenant: str, context: int) -> GenerationRequest:
         """One generation that continues a conversation, within a context of `context` tokens.
@@ -31,7 +38,8 @@ class Preparer:
         prompt = self._orchestrator.prepare(self._rendered(chat.messages), tenant)
         if prompt.tokens == 0:
             raise invalid("messages", "The conversation has no tokens.")
-        return self._generation(chat, prompt, tenant, self._max_tokens(chat, prompt, context))
+        generation = self._generation(chat, prompt, tenant, self._max_tokens(chat, prompt, context))
+        return replace(generation, grammar=self._grammar(chat))
 
     def _generation(
         self, request: TextRequest, prompt: Prompt, tenant: str, max_tokens: int
@@ -52,6 +60,16 @@ class Preparer:
             seed=secrets.randbits(32) if request.seed is None else request.seed,
             stop=request.stop,
         )
+
+    def _grammar(self, chat: ChatRequest) -> Grammar | None:
+        if chat.response_format is None:
+            return None
+        try:
+            return self._grammars.compile(json_grammar(chat.response_format))
+        except GrammarError as error:
+            raise invalid(
+                "response_format", f"'response_format' holds a schema that this server cannot keep: {error}."
+            ) from None
 
     def _bias(self, request: TextRequest) -> dict[int, float]:
         size = self._model.tokenizer.vocab_size
