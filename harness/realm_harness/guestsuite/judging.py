@@ -69,14 +69,18 @@ def offered(run: Run) -> Run:
     return well(run)
 
 
-def failed(run: Run, *codes: ErrorCode) -> Run:
-    """The run, if it ended with one of these errors (any, if none is named) and broke no rule."""
+def failed(run: Run, *codes: ErrorCode, to: str = "") -> Run:
+    """The run, if it ended with one of these errors (any, if none is named) and broke no rule.
+
+    `to` says what in the request made the error due.
+    """
     if run.fault:
         raise Broken(seen(run, f"the guest broke: {run.fault}"))
     kept_rules(run)
     names = " or ".join(code.name for code in codes) or "an error"
     if run.error is None or (codes and run.error not in codes):
-        raise Broken(seen(run, f"generate answered {run.answer}; due was {names}"))
+        asked = f" to {to}" if to else ""
+        raise Broken(seen(run, f"generate answered {run.answer}{asked}; due was {names}"))
     return run
 
 

@@ -101,7 +101,10 @@ class WatchV2:
                 best = np.flatnonzero(row == row.max()).tolist()
                 self._findings.report("greedy", f"token {token} is emitted, the highest logits are {best}")
         if self.completion_tokens > self._expected.max_tokens:
-            self._findings.report("max-tokens", f"{self.completion_tokens} of {self._expected.max_tokens}")
+            self._findings.report(
+                "max-tokens",
+                f"token {self.completion_tokens} is emitted, max_tokens is {self._expected.max_tokens}",
+            )
 
     @property
     def _is_full(self) -> bool:

@@ -115,6 +115,7 @@ def test_all_filters_together(guest: GuestSubject) -> None:
     """All three filters together leave what each of them leaves."""
     only(guest, FIVE, "ep", top_k=4, top_p=0.9, min_p=0.7)
     only(guest, FIVE, "ept", top_k=3, top_p=1.0, min_p=0.1)
+    only(guest, FIVE, "ept", top_p=0.6, min_p=0.5)  # of what min_p leaves, two would be enough
 
 
 @guest_case("GUEST-FILTER-015", "filter.top-p", "a flat row is the worst case of a filter")

@@ -84,7 +84,7 @@ def test_options_out_of_range(guest: GuestSubject) -> None:
     ):  # fmt: skip
         options: dict[str, Any] = {"temperature": 1.0, name: value}
         run = guest.run("abc", **options)
-        failed(run, ErrorCode.invalid_argument)
+        failed(run, ErrorCode.invalid_argument, to=f"{name} {value}")
 
 
 @guest_case("GUEST-LIMIT-007", "limit.memory", "a guest that asks for more than it may have is told no")

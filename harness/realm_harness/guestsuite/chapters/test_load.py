@@ -79,7 +79,8 @@ def test_a_longer_request(guest: GuestSubject) -> None:
 def test_a_shorter_request(guest: GuestSubject) -> None:
     """A GenRequest that is shorter than the contract's is an invalid_argument."""
     for size in (0, 71):
-        failed(guest.run("abc", size=size), ErrorCode.invalid_argument)
+        run = guest.run("abc", size=size)
+        failed(run, ErrorCode.invalid_argument, to=f"a GenRequest whose size says {size}, less than 72")
 
 
 @guest_case(

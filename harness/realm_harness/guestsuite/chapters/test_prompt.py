@@ -82,7 +82,7 @@ def test_no_tokens(guest: GuestSubject) -> None:
     """A prompt without tokens is an invalid_argument."""
     for max_tokens in (8, 0):
         run = guest.run("ab", "", add_bos=False, max_tokens=max_tokens)
-        failed(run, ErrorCode.invalid_argument)
+        failed(run, ErrorCode.invalid_argument, to="a prompt without tokens")
 
 
 @guest_case("GUEST-PROMPT-008", "prompt.fits", "a full context is still a context")
@@ -97,7 +97,8 @@ def test_longer_than_the_context(guest: GuestSubject) -> None:
     """A prompt that does not fit in the context is the error context_full (v1: any), and nothing is said."""
     for length in (32, 33, 100, 4000):
         run = guest.run("ab", "." * length, context_length=32)
-        failed(run, *((ErrorCode.context_full,) if guest.version == 2 else ()))
+        due = (ErrorCode.context_full,) if guest.version == 2 else ()
+        failed(run, *due, to=f"a prompt of {length + 1} tokens in a context of 32")
         demand_of(run, run.text == "", f"it says {run.text!r} to a prompt that does not fit")
 
 
@@ -106,7 +107,8 @@ def test_a_mebibyte(guest: GuestSubject) -> None:
     """A prompt of 1 MiB that is longer than the context is turned down after a few calls."""
     tokenizer = Bytes(most=CONTEXT)
     run = guest.run(winners("ab", tokenizer), "x" * (1 << 20), tokenizer=tokenizer)
-    failed(run, *((ErrorCode.context_full,) if guest.version == 2 else ()))
+    due = (ErrorCode.context_full,) if guest.version == 2 else ()
+    failed(run, *due, to=f"a prompt of {CONTEXT + 1} tokens in a context of {CONTEXT}")
     demand_of(run, len(run.trace) < 50, f"it made {len(run.trace)} calls to find out")
 
 

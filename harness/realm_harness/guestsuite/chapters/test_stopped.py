@@ -63,7 +63,7 @@ def test_cancelled_anywhere(guest: GuestSubject) -> None:
         if function == FREE:
             continue
         run = guest.run("abc", faults=[Fault(Cancel(), nth=nth)])
-        failed(run, ErrorCode.cancelled)
+        failed(run, ErrorCode.cancelled, to=f"a cancellation at call #{nth - 1}, {function}")
         later = [name for name in run.trace.names[nth:] if name != FREE]
         demand_of(run, not later, f"cancelled at {function}, it goes on with {later}", nth - 1)
 

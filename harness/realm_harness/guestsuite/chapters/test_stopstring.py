@@ -136,7 +136,8 @@ def test_in_the_prompt(guest: GuestSubject) -> None:
 def test_an_empty_one(guest: GuestSubject) -> None:
     """An empty stop string is an invalid_argument, wherever it stands in the list."""
     for stops in ([""], ["stop", ""], ["", "stop"]):
-        failed(guest.run("hello", stop_strings=stops), ErrorCode.invalid_argument)
+        run = guest.run("hello", stop_strings=stops)
+        failed(run, ErrorCode.invalid_argument, to=f"the stop strings {stops}")
 
 
 @guest_case("GUEST-STOP-013", "stopstring.long", "stop strings come from clients, of any size", versions=V2)
