@@ -1,12 +1,10 @@
-"""`realm conform` and `realm score`."""
+"""`realm conform`."""
 
 from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +12,6 @@ from realm_harness.case import load_cases
 from realm_harness.conform import run_cases
 from realm_harness.discover import TargetUnavailable, discover
 from realm_harness.results import CaseResult, RunResult
-
-if TYPE_CHECKING:
-    from realm_harness.score import DefectScore, Score
 
 MARKS = {
     "ok": "ok",
@@ -201,113 +196,3 @@ def write_junit(run: RunResult, level: str, path: Path) -> None:
     whole = Run(subject, run.started, run.seconds, level == "should", False, {}, conformance_of(results))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(junit_xml(whole))
-
-
-@click.command()
-@click.option("--guest", "mode", flag_value="guest", help="Score the guest suite, on guests built for it.")
-@click.option("--host", "mode", flag_value="host", help="Score the host suite, on MockHosts.")
-@click.option("--case", "globs", multiple=True, metavar="GLOB", help="Only these cases; may be repeated.")
-@click.option(
-    "--defect", "wanted", multiple=True, metavar="ID", help="Only these planted defects; may be repeated."
-)
-@click.option("--json", "json_file", type=FILE, help="Write the score file.")
-def score(mode: str | None, globs: tuple[str, ...], wanted: tuple[str, ...], json_file: Path | None) -> None:
-    """Show that the cases catch planted defects, and accuse nothing that is healthy.
-
-    Without a mode the chat cases are scored, on servers.
-
-    Exit code 0: they do. 1: a defect is caught by nobody, or a healthy server or guest is accused. 2: bad
-    arguments.
-    """
-    from realm_harness.score import matrix_lines
-
-    modes = {"guest": score_on_guests, "host": score_on_hosts}
-    made = modes.get(mode or "", score_on_servers)(globs, wanted)
-    click.echo()
-    for line in matrix_lines(made):
-        click.echo(line)
-    show_verdict(made)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(made.as_json(), indent=1) + "\n", "utf-8")
-    sys.exit(0 if made.good else 1)
-
-
-def score_on_servers(globs: tuple[str, ...], wanted: tuple[str, ...]) -> Score:
-    """The chat cases against MockServers."""
-    from realm_mocks.server import DEFECTS
-
-    from realm_harness.score import score_all
-
-    unknown = [name for name in wanted if name not in DEFECTS]
-    if unknown:
-        raise EnvironmentProblem(f"unknown defect '{unknown[0]}'; known are {', '.join(sorted(DEFECTS))}")
-    cases = load_cases(globs)
-    if not cases:
-        raise no_case(globs, "CHAT-STREAM-007")
-    defects = [variation for name, variation in DEFECTS.items() if not wanted or name in wanted]
-    click.echo(f"{len(cases)} cases against a healthy server and {len(defects)} planted defects")
-    return score_all(cases, defects, show_defect)
-
-
-def score_on_hosts(globs: tuple[str, ...], wanted: tuple[str, ...]) -> Score:
-    """The host cases on MockHosts."""
-    try:
-        from realm_mocks.host.defects import host_defects
-
-        from realm_harness.hostsuite.conform import host_cases
-        from realm_harness.hostsuite.score import score_hosts
-    except ModuleNotFoundError as missing:
-        raise guests_need(missing) from None
-    defects = host_defects()
-    unknown = [name for name in wanted if name not in defects]
-    if unknown:
-        raise EnvironmentProblem(f"unknown defect '{unknown[0]}'; known are {', '.join(sorted(defects))}")
-    cases = host_cases(globs)
-    if not cases:
-        raise no_case(globs, "HOST-FORWARD-PTR-001")
-    chosen = [defect for name, defect in defects.items() if not wanted or name in wanted]
-    click.echo(f"{len(cases)} cases against a healthy MockHost and {len(chosen)} with a defect each")
-    return score_hosts(cases, chosen, show_defect)
-
-
-def score_on_guests(globs: tuple[str, ...], wanted: tuple[str, ...]) -> Score:
-    """The guest cases on the built guests and on those with a defect."""
-    try:
-        from realm_harness.guestsuite import score as guests
-    except ModuleNotFoundError as missing:
-        raise guests_need(missing) from None
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            variants = guests.build_variants(Path(folder), wanted)
-        except guests.NoVariants as reason:
-            raise EnvironmentProblem(str(reason)) from None
-        click.echo(f"the cases on {len(guests.BUILT)} healthy guests and {len(variants)} with a defect each")
-        made = guests.score_guests(variants, globs, show_defect)
-    if not made.cases:
-        raise no_case(globs, "GUEST-TRACE-001")
-    return made
-
-
-def show_defect(entry: DefectScore) -> None:
-    """One line for a defect as soon as it is scored."""
-    caught = ", ".join(entry.caught_by)
-    mark = click.style("  caught", fg="green") if caught else click.style("UNCAUGHT", fg="red")
-    click.echo(f"{mark}  {entry.defect.id:<28} {caught or entry.defect.sentence}")
-
-
-def show_verdict(made: Score) -> None:
-    """What the score comes to."""
-    click.echo()
-    for result in made.healthy_failures:
-        click.echo(f"accuses what is healthy: {result.case.id}: {result.message}")
-    for entry in made.uncaught:
-        click.echo(f"caught by nobody: {entry.defect.id}: {entry.defect.sentence} ({entry.defect.source})")
-    if made.unjudged:
-        click.echo(f"cases that could not judge what is healthy: {', '.join(made.unjudged)}")
-    if made.idle:
-        click.echo(f"idle cases, which caught nothing: {', '.join(made.idle)}")
-    caught = len(made.defects) - len(made.uncaught)
-    click.echo(
-        f"{caught} of {len(made.defects)} defects caught, {len(made.healthy_failures)} false accusations"
-    )

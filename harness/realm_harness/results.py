@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,10 @@ from realm_harness.case import Case
 
 SCHEMA = "realm-conformance/1"
 VERDICTS = ("ok", "failed", "non_strict", "unimplemented", "informational")
+
+
+Told = tuple[str, str, str | None]
+"""A case's id, its verdict and its message."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,11 @@ class CaseResult:
     wire: list[dict[str, object]] = field(repr=False)
     seconds: float = 0.0
 
+    @property
+    def told(self) -> Told:
+        """What of it may go from one process to another; `restored` makes results of it."""
+        return self.case.id, self.verdict, self.message
+
     def as_json(self) -> dict[str, Any]:
         """The result's entry in the results file."""
         found = self.case
@@ -71,6 +81,12 @@ class CaseResult:
             "wire": self.wire,
             "seconds": round(self.seconds, 3),
         }
+
+
+def restored(cases: Iterable[Case], told: Iterable[Told]) -> list[CaseResult]:
+    """Results of another process, without their evidence."""
+    by_id = {case.id: case for case in cases}
+    return [CaseResult(by_id[case_id], verdict, message, "", "", []) for case_id, verdict, message in told]
 
 
 class Facts(Protocol):

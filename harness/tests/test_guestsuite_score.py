@@ -6,7 +6,6 @@ import pytest
 from click.testing import CliRunner
 from realm_harness.case import load_cases
 from realm_harness.conform import INTERNAL, run_cases
-from realm_harness.conform_commands import score as score_command
 from realm_harness.guestsuite import GUEST
 from realm_harness.guestsuite.conform import guest_cases, open_guest
 from realm_harness.guestsuite.score import (
@@ -17,6 +16,7 @@ from realm_harness.guestsuite.score import (
 )
 from realm_harness.results import CaseResult
 from realm_harness.score import CAUGHT, Score
+from realm_harness.score_commands import score as score_command
 
 
 @pytest.fixture(scope="module")

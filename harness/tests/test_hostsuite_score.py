@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from realm_harness.hostsuite.conform import host_cases, open_host
 from realm_harness.hostsuite.local import LocalLauncher
-from realm_harness.hostsuite.score import run_against, score_host_defect, score_hosts
+from realm_harness.hostsuite.score import NoHosts, hosts_of, judged, run_against, score_hosts
 from realm_harness.hostsuite.script import Script
+from realm_harness.score import CAUGHT
+from realm_harness.score_commands import score
 from realm_mocks.host.defects import HostDefect, host_defects
 from realm_mocks.host.probed import mock_host
 
@@ -19,7 +23,7 @@ DEFECTS = host_defects()
 def test_a_planted_defect_is_caught(defect: HostDefect) -> None:
     cases = host_cases([defect.claim])
     assert cases, f"no case matches {defect.claim}"
-    assert score_host_defect(defect, cases).caught_by
+    assert any(result.verdict in CAUGHT for result in judged(defect, cases))
 
 
 def test_there_are_defects_of_all_kinds() -> None:
@@ -56,10 +60,28 @@ def test_the_probe_sees_each_byte_that_a_host_changes() -> None:
         assert (change.count, change.last - change.first) == (4, 3)
 
 
+@pytest.mark.timeout(120)
 def test_a_score_names_what_is_idle() -> None:
-    cases = host_cases(["HOST-MODEL-INFO-*", "HOST-ENCODE-*"])
-    made = score_hosts(cases, [DEFECTS["misaligned-is-taken"]])
+    globs = ["HOST-MODEL-INFO-*", "HOST-ENCODE-*"]
+    made = score_hosts(globs, ["misaligned-is-taken"])
     busy = {"HOST-MODEL-INFO-PTR-001", "HOST-ENCODE-PTR-002", "HOST-ENCODE-TOKENS-PTR-002"}
-    assert set(made.idle) == {case.id for case in cases} - busy
+    assert set(made.idle) == {case.id for case in host_cases(globs)} - busy
     assert not made.healthy_failures
     assert made.good
+
+
+@pytest.mark.parametrize(("text", "remedy"), [(None, "no Python file"), ("HOSTS = 1\n", "no table HOSTS")])
+def test_a_file_without_hosts_is_one_line(tmp_path: Path, text: str | None, remedy: str) -> None:
+    file = tmp_path / "hosts.py"
+    if text:
+        file.write_text(text)
+    with pytest.raises(NoHosts, match=remedy):
+        hosts_of(file)
+    done = CliRunner().invoke(score, ["--hosts", str(file)])
+    assert (done.exit_code, len(done.output.strip().splitlines())) == (2, 1)
+
+
+def test_all_suites_take_no_cases_of_one() -> None:
+    done = CliRunner().invoke(score, ["--all", "--case", "CHAT-*"])
+    assert done.exit_code == 2
+    assert "of one suite" in done.output

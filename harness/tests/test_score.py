@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 from realm_harness.case import load_cases
 from realm_harness.conform import INTERNAL
-from realm_harness.conform_commands import score as score_command
 from realm_harness.results import CaseResult
 from realm_harness.score import (
     CAUGHT,
@@ -21,6 +20,7 @@ from realm_harness.score import (
     score_defect,
     score_healthy,
 )
+from realm_harness.score_commands import score as score_command
 from realm_mocks.server import DEFECTS, HABITS, MockServer
 
 CLAIMS: dict[str, str] = tomllib.loads(Path(__file__).with_name("claims.toml").read_text("utf-8"))

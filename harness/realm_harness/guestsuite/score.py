@@ -6,11 +6,14 @@ process of its own (`wasm/guest/variants.py`), which leaves modules and an index
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,16 +23,20 @@ import realm_abi
 from realm_abi.guests import guest_bytes
 from realm_mocks.host import load_guest, shared_runtime
 
-from realm_harness.case import Case
-from realm_harness.conform import run_cases
-from realm_harness.guestsuite.conform import guest_cases, open_guest
+from realm_harness.case import load_cases
+from realm_harness.conform import judge
+from realm_harness.guestsuite import GUEST
+from realm_harness.guestsuite.conform import guest_cases
+from realm_harness.guestsuite.replay import Recorder, Take, follows
 from realm_harness.guestsuite.subject import GuestSubject
-from realm_harness.results import CaseResult
+from realm_harness.results import Told, restored
 from realm_harness.score import DefectScore, Score
 
 BUILT = ("v1", "v2")
 BUILDER = Path(realm_abi.__file__).parents[1] / "guest" / "variants.py"
 INDEX = "variants.json"
+HANG = 0.5
+"""Seconds after which a planted hang counts as one."""
 
 
 class NoVariants(Exception):
@@ -73,37 +80,65 @@ def _reason(stderr: str) -> str:
     return f"the variants cannot be built: {lines[-1] if lines else 'no reason is given'}"
 
 
-def healthy_guests() -> list[GuestSubject]:
-    """The guests that this package ships."""
-    return [
-        GuestSubject(load_guest(guest_bytes(version), shared_runtime()), f"realm_{version}.wasm")
-        for version in BUILT
-    ]
+def record_healthy(version: str, globs: Sequence[str], folder: Path) -> list[Told]:
+    """What the cases make of a shipped guest; their requests stay in the folder for the variants."""
+    recorder = Recorder()
+    guest = GuestSubject(
+        load_guest(guest_bytes(version), recorder), f"realm_{version}.wasm", runtime=recorder
+    )
+    results: list[Told] = []
+    takes: dict[str, list[Take]] = {}
+    for case in guest_cases(guest, globs):
+        recorder.takes = []
+        result = judge(case, guest)
+        results.append(result.told)
+        if result.verdict == "ok":
+            takes[case.id] = recorder.takes
+    record_file(folder, guest).write_bytes(pickle.dumps(takes))
+    return results
 
 
-def run_healthy(globs: Sequence[str] = ()) -> tuple[list[Case], list[CaseResult]]:
-    """All cases that are for one of the shipped guests, and what they make of them."""
-    cases: dict[str, Case] = {}
-    results: list[CaseResult] = []
-    for guest in healthy_guests():
-        chosen = guest_cases(guest, globs)
-        cases.update({case.id: case for case in chosen})
-        results += run_cases(chosen, guest).results
-    return list(cases.values()), results
+def record_file(folder: Path, guest: GuestSubject) -> Path:
+    """Where the requests to the shipped guest of the same version are."""
+    return folder / f"requests-v{guest.version}.pickle"
 
 
-def verdicts_of(module: Path, globs: Sequence[str] = ()) -> dict[str, str]:
-    """The verdict of each case on the module in a file, by case id."""
-    guest = open_guest(module)
-    results = run_cases(guest_cases(guest, globs), guest).results
-    return {result.case.id: result.verdict for result in results}
+@functools.cache
+def records(path: Path) -> dict[str, list[Take]]:
+    """What `record_healthy` left, once a process."""
+    found: dict[str, list[Take]] = pickle.loads(path.read_bytes())
+    return found
 
 
-def score_variants(variants: Sequence[Variant], globs: Sequence[str] = ()) -> Iterator[DefectScore]:
+def verdicts_of(module: Path, globs: Sequence[str] = (), folder: Path | None = None) -> dict[str, str]:
+    """The verdict of each case on the module in a file, by case id.
+
+    A case in which it does what the shipped guest did is not judged again; `folder` has the records.
+    """
+    guest = GuestSubject(load_guest(module, shared_runtime()), str(module), seconds=HANG)
+    known = records(record_file(folder, guest)) if folder else {}
+    verdicts: dict[str, str] = {}
+    for case in guest_cases(guest, globs):
+        takes = known.get(case.id)
+        same = takes is not None and all(follows(guest.runtime, guest.module, take, HANG) for take in takes)
+        verdicts[case.id] = "ok" if same else judge(case, guest).verdict
+    return verdicts
+
+
+def workers() -> ProcessPoolExecutor:
+    """A process for each core; a fork would copy wasmtime's threads halfway."""
+    return ProcessPoolExecutor(os.cpu_count() or 1, mp_context=multiprocessing.get_context("spawn"))
+
+
+def score_variants(
+    variants: Sequence[Variant],
+    globs: Sequence[str] = (),
+    folder: Path | None = None,
+    pool: ProcessPoolExecutor | None = None,
+) -> Iterator[DefectScore]:
     """What the cases make of each variant, in order, some at a time in processes of their own."""
-    spawned = multiprocessing.get_context("spawn")  # a fork would copy wasmtime's threads halfway
-    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=spawned) as pool:
-        waiting = [pool.submit(verdicts_of, variant.module, globs) for variant in variants]
+    with pool or workers() as running:
+        waiting = [running.submit(verdicts_of, variant.module, globs, folder) for variant in variants]
         for variant, verdicts in zip(variants, waiting, strict=True):
             yield DefectScore(variant, verdicts.result())
 
@@ -114,9 +149,14 @@ def score_guests(
     progress: Callable[[DefectScore], None] = lambda score: None,
 ) -> Score:
     """Score the cases; `progress` is called for each variant, in order."""
-    cases, healthy = run_healthy(globs)
-    scores = []
-    for score in score_variants(variants, globs):
-        progress(score)
-        scores.append(score)
-    return Score(cases, healthy, scores)
+    cases = {case.id: case for case in load_cases(globs, GUEST)}
+    with tempfile.TemporaryDirectory() as scratch, workers() as pool:
+        folder = Path(scratch)
+        told = [pool.submit(record_healthy, version, globs, folder) for version in BUILT]
+        healthy = [result for version in told for result in restored(cases.values(), version.result())]
+        scores = []
+        for score in score_variants(variants, globs, folder, pool):
+            progress(score)
+            scores.append(score)
+    asked = {result.case.id for result in healthy}
+    return Score([case for case in cases.values() if case.id in asked], healthy, scores)

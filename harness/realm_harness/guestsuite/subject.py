@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from realm_abi.sandbox import GuestFault, GuestModule, Limits
+from realm_abi.sandbox import GuestFault, GuestModule, Limits, Runtime
 from realm_mocks.host import (
     Fault,
     MockHost,
@@ -31,6 +31,9 @@ CONTEXT = 4096
 MEMORY = 64 << 20
 SECONDS = 2.0
 """What a guest may compute between two host calls: thousands of times what these requests need."""
+
+MOST_CALLS = 50_000
+"""Host calls of one request: three times those of the longest one here, layer by layer and token by token."""
 
 SHOWN_CALLS = 400
 """Calls that are kept as evidence: the first half and the last."""
@@ -62,11 +65,18 @@ class GuestFacts:
 
 
 class GuestSubject:
-    """A module and its runs; what cases are asked of."""
+    """A module and its runs; what cases are asked of.
 
-    def __init__(self, module: GuestModule, path: str) -> None:
+    `runtime` is the one that compiled the module; `seconds` what the guest may compute between two calls.
+    """
+
+    def __init__(
+        self, module: GuestModule, path: str, *, runtime: Runtime | None = None, seconds: float = SECONDS
+    ) -> None:
         self.module = module
         self.path = path
+        self.runtime = runtime or shared_runtime()
+        self.seconds = seconds
         self._runs: list[Run] = []
 
     @classmethod
@@ -101,13 +111,15 @@ class GuestSubject:
             self.module,
             script,
             faults=faults,
-            limits=limits or Limits(memory_bytes=MEMORY, guest_seconds=SECONDS),
+            limits=limits or Limits(memory_bytes=MEMORY, guest_seconds=self.seconds),
             tokenizer=tokenizer,
             context_length=context_length,
             layers=layers,
             hidden_size=4,
             draft=draft,
             canaries="off",
+            max_calls=MOST_CALLS,
+            runtime=self.runtime,
         )
         try:
             started = host.instance()
