@@ -37,6 +37,12 @@ class Row:
     layer: int = EMBEDDED
     position: int | None = None
 
+    @property
+    def past(self) -> str:
+        """Where it has been, for a reader."""
+        embedded = self.layer == EMBEDDED
+        return "that has been through no layer yet" if embedded else f"that comes from layer {self.layer}"
+
 
 class LayerwiseModel:
     """Embedding, layers and logits of a model that knows its own vectors.
@@ -67,7 +73,9 @@ class LayerwiseModel:
         """Takes rows through one layer, the first at `position`: `[n * hidden_size] -> [n * hidden_size]`."""
         cache = self._caches[layer]
         if position != len(cache):
-            self._report("position", f"layer {layer} holds {len(cache)} positions, fed at {position}")
+            self._report(
+                "position", f"layer {layer} holds {len(cache)} positions, and gets position {position}"
+            )
         del cache[position:]
         cache.extend([UNKNOWN] * (position - len(cache)))
         rows: list[Row] = []
@@ -81,7 +89,9 @@ class LayerwiseModel:
         """All tokens that the logits of this vector `[hidden_size]` depend on, the row's own last."""
         (row,) = self._recognise(hidden)
         if row.layer != self.layers - 1:
-            self._report("layer-order", f"logits of a row that left layer {row.layer} of {self.layers}")
+            self._report(
+                "layer-order", f"logits were asked of a row {row.past}; layers are 0 to {self.layers - 1}"
+            )
         if row.position is None or row.token == UNKNOWN:
             return (UNKNOWN,)
         past = self._caches[-1][: row.position]
@@ -91,7 +101,7 @@ class LayerwiseModel:
         if row.token == UNKNOWN:
             return
         if row.layer != layer - 1:
-            self._report("layer-order", f"layer {layer} was given a row that left layer {row.layer} last")
+            self._report("layer-order", f"layer {layer} was given a row {row.past}")
         elif row.position not in (None, position):
             self._report(
                 "position", f"a row at {row.position} in layer {row.layer} is at {position} in {layer}"

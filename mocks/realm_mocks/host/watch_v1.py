@@ -29,6 +29,7 @@ class WatchV1:
         self._tokenizer = tokenizer
         self._findings = findings
         self._fed = 0
+        self._asked = 0
         self._since: int | None = None
         self._logits: NDArray[np.float32] | None = None
 
@@ -52,6 +53,7 @@ class WatchV1:
     def answered(self, logits: NDArray[np.float32], seen: int) -> None:
         """Logits `[vocab]` after `seen` tokens were written; those after all that was fed are a sample's."""
         if self._fed < len(self._expected.prompt) or seen != self._fed:
+            self._asked = seen
             return
         self.samples += 1
         self._since, self._logits = 0, logits
@@ -70,7 +72,9 @@ class WatchV1:
             )
             return
         if self._since is None:
-            self._findings.report("emit-extra", "a text is streamed before there are logits")
+            why = f"; those asked for were of position {self._asked - 1}" if self._asked else ""
+            what = f"a text is streamed before there are logits of position {self._fed - 1}{why}"
+            self._findings.report("emit-extra", what)
             return
         self._since += 1
         if self._since > 1:
