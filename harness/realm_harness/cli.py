@@ -23,15 +23,18 @@ INTERRUPTED = 130
 # loaded for theirs.
 SUMMARIES = {
     "abi": "Show the guest contract, or check a module.",
+    "api-key": "The same as keys.",
     "bench": "Measure what the sandbox costs on this machine.",
     "conform": "Hold a server to the chat contract, over the wire.",
     "info": "Show what is in a model file.",
+    "keys": "Make, list, disable, enable and revoke API keys.",
     "load": "Load-test a server with streaming users.",
     "models": "List the known models, or fetch one.",
     "prove": "Run everything against a server and write one report.",
     "run": "Generate from a prompt, without a server.",
     "score": "Show that the cases catch planted defects.",
     "serve": "Serve a model over HTTP.",
+    "usage": "Sum up what tenants have used, from a ledger.",
 }
 
 # What each package needs beyond the base install: its extra, and the modules by which one sees that it is
