@@ -14,6 +14,7 @@ from realm_reference.server.middleware import add_headers, edge
 from realm_reference.server.openapi import add_openapi
 from realm_reference.server.operations import add_operations
 from realm_reference.server.service import Service
+from realm_reference.server.websocket import add_websocket
 
 
 def make_app(service: Service) -> web.Application:
@@ -31,6 +32,7 @@ def make_app(service: Service) -> web.Application:
     )
     app.router.add_get("/v1/models", models.all)
     app.router.add_get("/v1/models/{model:.+}", models.one)
+    add_websocket(app, service)
     add_operations(app, service, with_metrics=service.settings.metrics_port is None)
     add_openapi(app, service)
     return app

@@ -17,6 +17,7 @@ from aiohttp import web
 from realm_reference.server.errors import ApiError
 from realm_reference.server.heads import MAX_FIELDS, MAX_LINE, Heads, Refused, refusal
 from realm_reference.server.settings import ServerSettings
+from realm_reference.server.websocket.masking import MaskedOnly
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,10 @@ class Connection(web.RequestHandler):
             self._stop_timer()
         elif self._head_timer is None:
             self._head_timer = self._loop.call_later(self._keeper.settings.head_timeout, self._head_late)
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        """From the upgrade to a WebSocket on, frames are read."""
+        super().set_parser(cast(Any, MaskedOnly(parser)), data_received_cb)
 
     def _head_late(self) -> None:
         self._head_timer = None

@@ -1,0 +1,121 @@
+"""The function `generate`: a prompt through the same door, guest and engine as HTTP's."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+
+from realm_reference.model.errors import ChatTemplateError
+from realm_reference.orchestration import Failed, Finished, GenerationRequest, Token
+from realm_reference.pipelines import Sampling
+from realm_reference.server.choices import Choices
+from realm_reference.server.errors import ApiError, invalid
+from realm_reference.server.failures import failure
+from realm_reference.server.record import RequestRecord
+from realm_reference.server.service import Service
+from realm_reference.server.websocket.calls import RunningCall
+from realm_reference.server.websocket.params import GenerateParams
+from realm_reference.server.websocket.protocol import Json
+from realm_reference.tenants import Caller
+
+
+async def prepare(
+    service: Service, caller: Caller, prompt: str, sampling: Sampling, *, chat: bool, exact: bool
+) -> GenerationRequest:
+    """Count the prompt (off the event loop) and check it against the context; ApiError 400 names `prompt` or
+    `max_tokens`. Without `exact`, max_tokens is cut to the room that there is.
+    """
+    counted = await asyncio.to_thread(_counted, service, caller.tenant, prompt, chat)
+    context = service.context_of(caller)
+    room = context - counted.prompt.tokens
+    if room <= 0 or (exact and sampling.max_tokens > room):
+        raise invalid(
+            "prompt" if room <= 0 else "max_tokens",
+            f"The context holds {context} tokens; the prompt has {counted.prompt.tokens}"
+            f" and 'max_tokens' asks for {sampling.max_tokens} more.",
+            "context_length_exceeded",
+        )
+    return replace(
+        counted,
+        max_tokens=min(sampling.max_tokens, room),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
+        stop=sampling.stop,
+    )
+
+
+def _counted(service: Service, tenant: str, text: str, chat: bool) -> GenerationRequest:
+    if chat and service.model.chat is not None:
+        try:
+            text = service.model.chat.render([{"role": "user", "content": text}])
+        except ChatTemplateError as error:
+            raise invalid("prompt", f"The prompt does not fit the model: {error}.") from None
+    prompt = service.orchestrator.prepare(text, tenant)
+    if prompt.tokens == 0:
+        raise invalid("prompt", "The prompt has no tokens.")
+    return GenerationRequest(tenant=tenant, prompt=prompt, max_tokens=1)
+
+
+async def generation(
+    service: Service, request: GenerationRequest, mine: RequestRecord, endpoint: str
+) -> AsyncGenerator[Token | Finished, None]:
+    """The tokens of one generation and its end, which is in the ledger before it is told. ApiError when it is
+    not let in or fails. Whoever leaves early closes it, and so cancels the work.
+    """
+    lease = service.admit(
+        mine.caller,
+        id=f"ws-{secrets.token_hex(16)}",
+        request_id=mine.request_id,
+        endpoint=endpoint,
+        prompt_tokens=request.prompt.tokens,
+        max_tokens=request.max_tokens,
+    )
+    mine.prompt_tokens = request.prompt.tokens
+    choices = Choices(service.submit([request], lease), lease, service.model.name, mine, service.metrics)
+    try:
+        while choices.unfinished:
+            got = await choices.next_event(None)
+            assert got is not None  # without a timeout there is always an event
+            if isinstance(got[1], Failed):
+                raise failure(got[1], "prompt", service.settings.retry_after)
+            if isinstance(got[1], Finished):
+                await choices.settled()
+            yield got[1]
+    except ApiError as error:
+        mine.error = error
+        raise
+    finally:
+        choices.close()
+
+
+async def generate(service: Service, asked: GenerateParams, call: RunningCall) -> Json:
+    """Run the call; its result is ``{text, tokens_generated, prompt_tokens, time_ms}``."""
+    begun = time.perf_counter()
+    if asked.model is not None:
+        service.check_model(asked.model)
+    caller, exact = call.record.caller, asked.max_tokens_given
+    request = await prepare(service, caller, asked.prompt, asked.sampling, chat=asked.chat, exact=exact)
+    request = replace(request, logprobs=0 if asked.logprobs else None)
+    text = ""
+    async with aclosing(generation(service, request, call.record, "websocket")) as events:
+        async for event in events:
+            if isinstance(event, Finished):
+                continue
+            text += event.text
+            if event.text or asked.logprobs:
+                await call.piece(event.text, event.scores.logprob if event.scores else None)
+    return {
+        "text": text,
+        "tokens_generated": call.record.completion_tokens,
+        "prompt_tokens": call.record.prompt_tokens,
+        "finish_reason": call.record.finish,
+        "time_ms": round((time.perf_counter() - begun) * 1e3, 3),
+    }

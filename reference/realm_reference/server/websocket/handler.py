@@ -1,0 +1,77 @@
+"""The route: an upgrade becomes a connection, and all of them end with the server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from realm_reference.server import record
+from realm_reference.server.errors import ApiError
+from realm_reference.server.service import Service
+from realm_reference.server.sse import SlowReader
+from realm_reference.server.websocket.connection import Connection
+from realm_reference.server.websocket.socket import Socket
+
+PATH: Final = "/ws"
+_UPGRADE_REQUIRED: Final = 426
+
+
+class WebSocketHandler:
+    """GET with an upgrade to the WebSocket protocol (RFC 6455)."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._open: set[Connection] = set()
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Upgrade and serve to the end."""
+        self._service.check_admission()
+        _check_upgrade(request)
+        settings = self._service.settings
+        socket = Socket(
+            write_timeout=settings.write_timeout,
+            heartbeat=settings.websocket.heartbeat,
+            max_message_bytes=settings.websocket.max_message_bytes,
+        )
+        record.of(request).counted = False
+        response = await socket.open(request)
+        connection = Connection(self._service, socket)
+        self._open.add(connection)
+        try:
+            await connection.serve()
+        except SlowReader:
+            pass  # it is cut already
+        finally:
+            self._open.discard(connection)
+        return response
+
+    async def close_all(self, app: web.Application) -> None:
+        """Tell every client that the server goes."""
+        await asyncio.gather(*(connection.leave() for connection in list(self._open)))
+
+
+def _check_upgrade(request: web.Request) -> None:
+    """426 for a request that asks for no WebSocket, or for a version of it that nobody speaks any more."""
+    if request.headers.get("Upgrade", "").strip().lower() != "websocket":
+        raise ApiError(
+            _UPGRADE_REQUIRED,
+            "This path speaks the WebSocket protocol: connect with ws://.",
+            code="upgrade_required",
+            headers={"Upgrade": "websocket", "Connection": "Upgrade"},
+        )
+    if request.headers.get("Sec-WebSocket-Version", "").strip() != "13":
+        raise ApiError(
+            _UPGRADE_REQUIRED,
+            "The only version of the WebSocket protocol here is 13.",
+            code="upgrade_required",
+            headers={"Sec-WebSocket-Version": "13", "Upgrade": "websocket", "Connection": "Upgrade"},
+        )
+
+
+def add_websocket(app: web.Application, service: Service, path: str = PATH) -> None:
+    """Put the WebSocket on `app`."""
+    handler = WebSocketHandler(service)
+    app.router.add_get(path, handler.__call__, allow_head=False)
+    app.on_shutdown.append(handler.close_all)

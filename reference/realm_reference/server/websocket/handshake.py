@@ -1,0 +1,67 @@
+"""Who is there? With keys, the client's first message is its key, and it has seconds to send it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import WSCloseCode
+
+from realm_reference.server import checks, jsonbody
+from realm_reference.server.auth import Authenticator
+from realm_reference.server.errors import ApiError
+from realm_reference.server.operations import VERSION
+from realm_reference.server.websocket.socket import Socket
+from realm_reference.tenants import Caller
+
+
+class Session:
+    """A client that has been let in. Its key is asked about at every call: one that is disabled opens no
+    door any more, whenever it was shown.
+    """
+
+    def __init__(self, auth: Authenticator, key: str | None) -> None:
+        self._auth = auth
+        self._key = key
+
+    def caller(self) -> Caller:
+        """Who this is now; ApiError 401 once the key is no longer good."""
+        return self._auth.caller(None) if self._key is None else self._auth.caller_of_key(self._key)
+
+
+async def let_in(socket: Socket, auth: Authenticator, seconds: float) -> Session | None:
+    """Ask for a key where one is needed, and welcome the client; None when the connection is closed
+    instead.
+    """
+    session = Session(auth, None)
+    if auth.required:
+        await socket.send({"type": "auth_required", "message": "Send {type: auth, api_key} first."})
+        try:
+            # Around it all: the client's pings do not buy it time.
+            async with asyncio.timeout(seconds):
+                text = await socket.receive(seconds)
+            if text is None:
+                return None
+            session = Session(auth, _key(text))
+            tenant = session.caller().tenant
+        except TimeoutError:
+            await _turn_away(socket, f"No API key came within {seconds:g} seconds.")
+            return None
+        except ApiError as error:
+            await _turn_away(socket, error.message)
+            return None
+        await socket.send({"type": "auth_success", "tenant_id": tenant})
+    welcome = {"status": "connected", "version": VERSION, "tenant_id": session.caller().tenant}
+    await socket.send(welcome)
+    return session
+
+
+def _key(text: str) -> str:
+    message = jsonbody.parse(text.encode())
+    if message.get("type") != "auth":
+        raise ApiError(401, "The first message must be {type: auth, api_key}.", param="type")
+    return checks.string("api_key", message.get("api_key"))
+
+
+async def _turn_away(socket: Socket, reason: str) -> None:
+    await socket.send({"type": "auth_failed", "error": reason})
+    await socket.close(WSCloseCode.POLICY_VIOLATION, "authentication failed")
