@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -156,6 +157,35 @@ async def test_a_connection_is_kept_alive_by_comments(start_server: StartServer)
     assert status == 200
     assert "\n\n: keep-alive\n\n" in text
     assert text_of(chunks_of(text)) == (await server.ask(max_tokens=5))["choices"][0]["message"]["content"]
+
+
+@pytest.mark.usefixtures("slow_model")
+async def test_a_connection_is_kept_alive_while_its_request_waits(
+    start_server: StartServer,
+) -> None:
+    server = await start_server(max_running=1, keep_alive_interval=0.02)
+    _, first = await send(server, max_tokens=30)
+    while not server.service.orchestrator.running:
+        await asyncio.sleep(0.002)
+    reader, second = await send(server, max_tokens=2)
+    await reader.readuntil(b": keep-alive\n\n")
+    assert server.service.orchestrator.waiting == 1
+    text = (await reader.readuntil(b"[DONE]")).decode()
+    assert text.count('"finish_reason":"length"') == 1
+    first.close()
+    second.close()
+
+
+async def test_segments_are_not_held_back(server: Any) -> None:
+    """Nagle's algorithm would hold a token until the one before it is acknowledged."""
+    _, writer = await send(server, max_tokens=2)
+    [runner] = server.running._runners
+    while not runner.server.connections:
+        await asyncio.sleep(0.002)
+    [connection] = runner.server.connections
+    ours = connection.transport.get_extra_info("socket")
+    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    writer.close()
 
 
 @pytest.mark.usefixtures("slow_model")
