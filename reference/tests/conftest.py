@@ -23,6 +23,7 @@ from realm_reference.server.metrics import Metrics
 from realm_reference.server.service import Service
 from realm_reference.server.settings import ServerSettings
 from realm_reference.server.sockets import bind
+from realm_reference.server.tenancy import Tenancy
 from realm_reference.tenants.keys import ApiKey
 
 # Printable ASCII, then the 256 bytes as GPT-2 writes them, then a few merges: enough for any text to have
@@ -205,11 +206,17 @@ StartServer = Callable[..., Awaitable[Server]]
 
 @pytest.fixture
 async def start_server(tiny_model: Model) -> AsyncIterator[StartServer]:
-    """Starts servers of the tiny model: `guest` is v1, v2 or the bytes of a module, the rest are settings."""
+    """Starts servers of the tiny model: `guest` is v1, v2 or the bytes of a module; `keys` or `tenancy`
+    say who may come in; the rest are settings.
+    """
     async with AsyncExitStack() as stack:
 
         async def start(
-            guest: str | bytes = "v2", *, keys: tuple[ApiKey, ...] | None = None, **settings: Any
+            guest: str | bytes = "v2",
+            *,
+            keys: tuple[ApiKey, ...] | None = None,
+            tenancy: Tenancy | None = None,
+            **settings: Any,
         ) -> Server:
             set_up = ServerSettings(**{"http_port": 0, "drain_seconds": 5.0, **settings})
             metrics = Metrics()
@@ -226,6 +233,9 @@ async def start_server(tiny_model: Model) -> AsyncIterator[StartServer]:
                 max_waiting=set_up.max_waiting,
             )
             service = Service(set_up, tiny_model, engine, orchestrator, Authenticator(keys), metrics)
+            if tenancy is not None:
+                service.auth, service.admission = tenancy.auth, tenancy.admission
+                tenancy.load_guests(orchestrator)
             running = RunningServer(service, bind(set_up.host, set_up.http_port))
             await running.start()
             stack.push_async_callback(running.stop)
