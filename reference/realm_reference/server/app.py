@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from realm_reference.server import record
+from realm_reference.server import record, tokenizing
 from realm_reference.server.body import BODIES, Bodies, continue_if_small
 from realm_reference.server.chat import ChatHandler
 from realm_reference.server.middleware import add_headers, edge
@@ -32,6 +32,9 @@ def make_app(service: Service) -> web.Application:
     )
     app.router.add_get("/v1/models", models.all)
     app.router.add_get("/v1/models/{model:.+}", models.one)
+    tokens = tokenizing.TokenHandler(service)
+    app.router.add_post("/tokenize", tokens.tokenize, expect_handler=continue_if_small)
+    app.router.add_post("/detokenize", tokens.detokenize, expect_handler=continue_if_small)
     add_websocket(app, service)
     add_operations(app, service, with_metrics=service.settings.metrics_port is None)
     add_openapi(app, service)
@@ -51,7 +54,7 @@ def _authenticated(service: Service) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path.startswith("/v1/"):
+        if request.path.startswith("/v1/") or request.path in tokenizing.PATHS:
             record.of(request).caller = service.auth.caller(request.headers.get("Authorization"))
         return await handler(request)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from realm_reference.server import chat_request, checks
+from realm_reference.server import chat_request, checks, tokenizing
 from realm_reference.server.openapi_schemas import SCHEMAS, Json, ref
 from realm_reference.server.operations import VERSION
 from realm_reference.server.parameters import Table
@@ -75,6 +75,10 @@ def _only_with(name: str, other: str) -> Json:
     }
 
 
+def _given(name: str) -> Json:
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+
+
 _MODEL_NAME: Final[Json] = {"type": "string", "minLength": 1}
 _TEXT: Final[Json] = {"type": "string"}
 
@@ -107,6 +111,28 @@ OPERATIONS: Final = (
         {"application/json": ref("Model")},
         path_parameters={"model": _MODEL_NAME},
         refusals=(404,),
+    ),
+    Operation(
+        "post",
+        "/tokenize",
+        "tokenize",
+        "The token ids of a prompt or of a conversation.",
+        {"application/json": ref("Tokens")},
+        Body(
+            tokenizing.TOKENIZE,
+            (),
+            ({"oneOf": [_given("prompt"), _given("messages")]},),
+        ),
+        refusals=_POSTED,
+    ),
+    Operation(
+        "post",
+        "/detokenize",
+        "detokenize",
+        "The text of token ids.",
+        {"application/json": ref("Text")},
+        Body(tokenizing.DETOKENIZE, ("tokens",)),
+        refusals=_POSTED,
     ),
     Operation("get", "/health", "health", "The process is alive.", {"application/json": ref("Health")}),
     Operation("get", "/ready", "ready", "Requests are served.", {"application/json": ref("Ready")}),
@@ -156,7 +182,7 @@ _HEADERS: Final[Json] = {
 
 
 def _operation(operation: Operation, models: list[str], *, keyed: bool) -> Json:
-    secured = keyed and operation.path.startswith("/v1/")
+    secured = keyed and (operation.path.startswith("/v1/") or operation.path in tokenizing.PATHS)
     refusals = sorted({*_ANY, *operation.refusals, *(_KEYED if secured else ())})
     described: Json = {
         "operationId": operation.id,
@@ -204,7 +230,7 @@ def _request(body: Body, models: list[str]) -> Json:
         },
         "required": list(body.required),
         "additionalProperties": False,
-        "allOf": list(body.rules),
+        **({"allOf": list(body.rules)} if body.rules else {}),
     }
 
 

@@ -122,6 +122,15 @@ SCHEMAS: Final[Mapping[str, Json]] = {
         }
     ),
     "ModelList": _object({"object": {"const": "list"}, "data": _array(ref("Model"))}),
+    "Tokens": _object(
+        {
+            "tokens": _array(_INTEGER),
+            "count": _INTEGER,
+            "max_model_len": _INTEGER,
+            "token_strs": _maybe(_array(_STRING)),
+        }
+    ),
+    "Text": _object({"prompt": _STRING}),
     "Health": _object({"status": {"const": "ok"}, "version": _STRING}),
     "Ready": _object(
         {
