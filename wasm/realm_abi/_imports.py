@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import wasmtime
 
@@ -36,17 +36,21 @@ class Imports:
         self._callbacks: list[object] = []
 
     def define(
-        self, linker: wasmtime.Linker, names: tuple[str, ...], host: Dimensions, wrap: Wrap | None
+        self,
+        linker: wasmtime.Linker,
+        imports: Mapping[str, wasmtime.FuncType],
+        host: Dimensions,
+        wrap: Wrap | None,
     ) -> None:
-        """Defines the named imports: the host's methods of these names, `unsupported` where it has none."""
+        """Defines a module's imports: the host's methods of these names, `unsupported` where it has none."""
         contract = load_contract()
-        for name in names:
+        for name, functype in imports.items():
             function = contract.imports[name]
             method = getattr(host, name, None)
             guarded = unsupported if method is None else bind(function, method, host)
             call = self._call_of(function, wrap(function, guarded) if wrap else guarded)
             self._callbacks.append(
-                _wasmtime.define(linker, contract.import_module, name, function.wasm_params, call)
+                _wasmtime.define(linker, contract.import_module, name, function.wasm_params, functype, call)
             )
 
     def overdue(self) -> str:

@@ -34,7 +34,7 @@ def verify_raw_calls() -> None:
 
     engine = wasmtime.Engine()
     store, linker = wasmtime.Store(engine), wasmtime.Linker(engine)
-    kept = _wasmtime.define(linker, "env", "probe", _PARAMS, probe)
+    kept = _wasmtime.define(linker, "env", "probe", _PARAMS, _wasmtime.new_functype(_PARAMS), probe)
     exports = linker.instantiate(store, wasmtime.Module(engine, _GUEST)).exports(store)
     go, memory = exports["go"], exports["memory"]
     assert isinstance(go, wasmtime.Func)

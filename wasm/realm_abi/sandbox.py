@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +49,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class GuestModule:
-    """A compiled module that keeps the contract. `memory_bytes` is what its memory starts with."""
+    """A compiled module that keeps the contract. `memory_bytes` is what its memory starts with.
+
+    `imports` has the functions that it imports, in its order, with their types in its engine.
+    """
 
     digest: str
     version: int
     compiled: wasmtime.Module
-    imports: tuple[str, ...]
+    imports: Mapping[str, wasmtime.FuncType]
     memory_bytes: int
 
 
@@ -131,9 +135,9 @@ def _compile(engine: wasmtime.Engine, wasm: bytes, digest: str) -> GuestModule:
     interface = examine(load_contract(), imports, exports)
     if interface.problems:
         raise ModuleRejected(interface.problems[0])
-    return GuestModule(
-        digest, interface.version, compiled, tuple(item.name for item in imports), _memory_bytes(compiled)
-    )
+    types = {item.name or "": item.type for item in compiled.imports}
+    functions = {name: kind for name, kind in types.items() if isinstance(kind, wasmtime.FuncType)}
+    return GuestModule(digest, interface.version, compiled, functions, _memory_bytes(compiled))
 
 
 def surface(compiled: wasmtime.Module) -> tuple[list[Imported], dict[str, Exported]]:

@@ -100,7 +100,9 @@ def _unchecked(
     kept: object = None
     if raw:
         params = function.wasm_params
-        kept = _wasmtime.define(linker, "env", function.name, params, lambda _values: call())
+        kept = _wasmtime.define(
+            linker, "env", function.name, params, _import_type(module), lambda _values: call()
+        )
     else:
         linker.define_func("env", function.name, _import_type(module), lambda *_values: call())
     generate = linker.instantiate(store, module).exports(store)["generate"]
