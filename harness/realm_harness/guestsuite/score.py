@@ -37,6 +37,8 @@ BUILDER = Path(realm_abi.__file__).parents[1] / "guest" / "variants.py"
 INDEX = "variants.json"
 HANG = 0.5
 """Seconds after which a planted hang counts as one."""
+CALLS = 20_000
+"""Host calls after which a planted loop counts as endless: five times what the longest request takes."""
 
 
 class NoVariants(Exception):
@@ -115,7 +117,7 @@ def verdicts_of(module: Path, globs: Sequence[str] = (), folder: Path | None = N
 
     A case in which it does what the shipped guest did is not judged again; `folder` has the records.
     """
-    guest = GuestSubject(load_guest(module, shared_runtime()), str(module), seconds=HANG)
+    guest = GuestSubject(load_guest(module, shared_runtime()), str(module), seconds=HANG, calls=CALLS)
     known = records(record_file(folder, guest)) if folder else {}
     verdicts: dict[str, str] = {}
     for case in guest_cases(guest, globs):

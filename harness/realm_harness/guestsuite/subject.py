@@ -67,16 +67,24 @@ class GuestFacts:
 class GuestSubject:
     """A module and its runs; what cases are asked of.
 
-    `runtime` is the one that compiled the module; `seconds` what the guest may compute between two calls.
+    `runtime` is the one that compiled the module; `seconds` what the guest may compute between two calls,
+    `calls` how many it may make in one request.
     """
 
     def __init__(
-        self, module: GuestModule, path: str, *, runtime: Runtime | None = None, seconds: float = SECONDS
+        self,
+        module: GuestModule,
+        path: str,
+        *,
+        runtime: Runtime | None = None,
+        seconds: float = SECONDS,
+        calls: int = MOST_CALLS,
     ) -> None:
         self.module = module
         self.path = path
         self.runtime = runtime or shared_runtime()
         self.seconds = seconds
+        self.calls = calls
         self._runs: list[Run] = []
 
     @classmethod
@@ -118,8 +126,8 @@ class GuestSubject:
             hidden_size=4,
             draft=draft,
             canaries="off",
-            max_calls=MOST_CALLS,
             runtime=self.runtime,
+            max_calls=self.calls,
         )
         try:
             started = host.instance()
