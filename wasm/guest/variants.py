@@ -1,12 +1,15 @@
 """Builds guests with a planted defect each: `python wasm/guest/variants.py FOLDER`, with `variants.json`.
 
-`defects.toml` says what they are. The edits are made in a copy of the sources, so that those stay clean; an
+`defects*.toml` say what they are. The edits are made in a copy of the sources, so that those stay clean; an
 edit whose place is not there exactly once is an error, for it has outlived the code that it was made for.
+What was built stays in `build/variants`, by a digest of all that it was built from.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -16,11 +19,12 @@ import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 
-from build import HERE, build
+from build import FLAGS, HERE, LINK_FLAGS, SOURCES, build
 
-DEFECTS = HERE / "defects.toml"
+KEPT = HERE.parents[1] / "build" / "variants"
 INDEX = "variants.json"
 PARALLEL = 2
 
@@ -57,16 +61,31 @@ class Variant:
         if (count := clean.count(self.old)) != 1:
             raise StaleDefect(f"{self.id}: its place is {count} times in {self.file}; write it anew")
         place.write_text(clean.replace(self.old, self.new), "utf-8")
+        kept = KEPT / f"{fingerprint(bench, self.version)}.wasm"
         try:
-            build(self.version, folder / self.module, folder=bench, cache=bench / "cache")
+            if not kept.is_file():
+                partial = KEPT / self.module
+                build(self.version, partial, folder=bench, cache=bench / "cache")
+                partial.replace(kept)
+            shutil.copyfile(kept, folder / self.module)
         except subprocess.CalledProcessError:
             raise StaleDefect(f"{self.id}: {self.version} does not compile; write it anew") from None
         finally:
             place.write_text(clean, "utf-8")
 
 
+def fingerprint(bench: Path, version: str) -> str:
+    """A name for a module: a digest of the sources as they lie there and of how they are built."""
+    how = (version, SOURCES[version], FLAGS, LINK_FLAGS[version], metadata.version("ziglang"))
+    digest = hashlib.sha256(repr(how).encode())
+    for path in sorted(bench.glob("*.[ch]")):
+        digest.update(f"{path.name}\0{path.read_text('utf-8')}\0".encode())
+    return digest.hexdigest()
+
+
 def build_all(chosen: Sequence[Variant], folder: Path) -> None:
     """Builds variants into a folder, some at a time. Raises StaleDefect for the first that cannot be."""
+    KEPT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(PARALLEL) as pool:
 
         def work(number: int) -> None:
@@ -82,13 +101,14 @@ def build_all(chosen: Sequence[Variant], folder: Path) -> None:
 def variants(wanted: Sequence[str] = ()) -> list[Variant]:
     """All variants, or those of the named defects. Raises StaleDefect for a name that is none."""
     found: list[Variant] = []
-    for entry in tomllib.loads(DEFECTS.read_text("utf-8"))["defect"]:
+    files = sorted(HERE.glob("defects*.toml"))
+    for entry in itertools.chain(*(tomllib.loads(file.read_text("utf-8"))["defect"] for file in files)):
         versions = entry.pop("versions")
         source = entry.pop("from", 0)
         found += [Variant(**entry, source=source, version=version) for version in versions]
     unknown = set(wanted) - {variant.id for variant in found}
     if unknown:
-        raise StaleDefect(f"unknown defect {sorted(unknown)[0]}; defects.toml lists them")
+        raise StaleDefect(f"unknown defect {sorted(unknown)[0]}; defects*.toml list them")
     return [variant for variant in found if not wanted or variant.id in wanted]
 
 
