@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from realm_abi.guests import guest_bytes
+from realm_abi.requests import defaults_v1
 from realm_mocks.host import Call, Hashed, MockHost, Run, default_vocabulary, winners
 
 VOCABULARY = default_vocabulary()
@@ -105,3 +106,13 @@ def test_the_whole_text_is_returned_up_to_a_nul_and_streamed_whole() -> None:
 def test_an_option_that_v1_lacks_is_refused() -> None:
     with pytest.raises(ValueError, match="min_p"):
         MockHost(guest_bytes("v1")).generate("prompt", min_p=0.5)
+
+
+def test_no_options_are_the_contracts_defaults() -> None:
+    host = MockHost(guest_bytes("v1"), Hashed(8), layers=1)
+    with host.instance() as instance:
+        run = instance.generate("p", no_options=True).check()
+        assert len(run.texts) == 512
+        assert run.texts == instance.generate("p", **defaults_v1()).check().texts
+    with pytest.raises(ValueError, match="no_options"):
+        MockHost(guest_bytes("v2"), "a").instance().generate("p", no_options=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from realm_abi.contract import load_contract
 
@@ -51,6 +51,13 @@ class PlacedV1:
     prompt_ptr: int
     prompt_len: int
     options_ptr: int
+
+
+def defaults_v1() -> OptionsV1:
+    """What a v1 guest does without options: the contract's defaults, and no stop tokens."""
+    fields = load_contract().structs["GenOptions"].fields
+    named = {field.name: field.default for field in fields if field.name in OptionsV1.__annotations__}
+    return cast(OptionsV1, {**named, "stop_tokens": ()})
 
 
 def request_v1(base: int, prompt: str, options: OptionsV1 | None) -> PlacedV1:

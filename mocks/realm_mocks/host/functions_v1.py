@@ -115,7 +115,7 @@ class FunctionsV1(HostFunctions):
 
     def realm_stream_token(self, text: str, /) -> int:
         """Takes a text."""
-        self.watch.streamed()
+        self.watch.streamed(text)
         self.texts.append(text)
         return 0
 

@@ -12,7 +12,7 @@ from typing import Self, Unpack, cast
 import wasmtime
 from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode, FinishReason
-from realm_abi.requests import OptionsV1, OptionsV2
+from realm_abi.requests import OptionsV1, OptionsV2, defaults_v1
 from realm_abi.sandbox import GuestFault, GuestModule, Limits, ModuleRejected, Runtime
 
 from realm_mocks.host.canaries import Mode
@@ -167,17 +167,19 @@ class MockInstance:
         """Ends the generation that is running; may be called from any thread."""
         self._instance.cancel()
 
-    def generate(self, prompt: str, **options: Unpack[OptionsV2]) -> Run:
-        """Runs `generate` once.
+    def generate(self, prompt: str, *, no_options: bool = False, **options: Unpack[OptionsV2]) -> Run:
+        """Runs `generate` once; with `no_options` a v1 guest is given an options_ptr of 0.
 
         Unlike the contract's defaults those of a mock are repeatable: temperature 0, no repetition penalty,
         at most 64 tokens, BOS first, the tokenizer's EOS tokens as stop tokens. Raises ValueError for an
         option that the guest's version does not have.
         """
-        chosen = self._chosen(options)
+        if no_options and (options or self.mock.module.version != 1):
+            raise ValueError("no_options is for v1 guests, and alone")
+        chosen = cast(OptionsV2, defaults_v1()) if no_options else self._chosen(options)
         log = self._interceptor.begin(Findings())
         self._functions.begin(self._expected(prompt, chosen), log.findings)
-        answer = self._answer(prompt, chosen)
+        answer = self._answer(prompt, None if no_options else chosen)
         self._functions.finished(answer)
         met = tuple(log.met)
         run = Run(
@@ -219,16 +221,16 @@ class MockInstance:
             stop_tokens=tuple(options["stop_tokens"]),
         )
 
-    def _answer(self, prompt: str, options: OptionsV2) -> Answer:
+    def _answer(self, prompt: str, options: OptionsV2 | None) -> Answer:
         try:
-            if self.mock.module.version == 2:
+            if self.mock.module.version == 2 and options is not None:
                 result = self._instance.generate_v2(prompt, **options)
                 return Answer(reason=FinishReason(result)) if result >= 0 else Answer(error=ErrorCode(result))
-            unknown = options.keys() - OptionsV1.__annotations__.keys()
+            unknown = (options or {}).keys() - OptionsV1.__annotations__.keys()
             if unknown:
                 raise ValueError(f"a v1 guest has no option {', '.join(sorted(unknown))}")
             handle = self.mock.model.handle
-            text = self._instance.generate_v1(prompt, handle, cast(OptionsV1, options))
+            text = self._instance.generate_v1(prompt, handle, cast(OptionsV1 | None, options))
             return Answer(returned=text.decode())
         except AbiError as error:
             return Answer(error=error.code)

@@ -62,7 +62,7 @@ class WatchV1:
                 "max-tokens", f"logits {self.samples} for {self._expected.max_tokens} tokens"
             )
 
-    def streamed(self) -> None:
+    def streamed(self, text: str) -> None:
         """A text was streamed."""
         self.streams += 1
         missing = len(self._expected.prompt) - self._fed
@@ -77,6 +77,9 @@ class WatchV1:
             self._findings.report("emit-extra", what)
             return
         self._since += 1
+        best = self._best()
+        if not text and best and best <= set(self._expected.stop_tokens):
+            self._findings.report("emit-extra", f"an empty text is streamed for the stop token {min(best)}")
         if self._since > 1:
             self._findings.report("emit-extra", "a second text is streamed for one token")
 

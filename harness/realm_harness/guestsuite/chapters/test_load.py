@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from realm_abi.errors import ErrorCode
+from realm_abi.requests import defaults_v1
 from realm_abi.sandbox import Limits
-from realm_mocks.host import Fault, Return, winners
+from realm_mocks.host import Fault, Hashed, Return, winners
 
-from realm_harness.guestsuite.judging import declined, demand_of, failed, well
-from realm_harness.guestsuite.marks import V2, guest_case
+from realm_harness.guestsuite.judging import declined, demand_of, failed, offered, well
+from realm_harness.guestsuite.marks import V1, V2, guest_case
 from realm_harness.guestsuite.subject import GuestSubject
 from realm_harness.guestsuite.tokenizers import Bytes
 
@@ -93,3 +94,13 @@ def test_an_older_host(guest: GuestSubject) -> None:
         run = guest.run("abc", faults=[Fault(Return(version), "realm_abi_version")])
         what = f"the host speaks version {version}, and generate answered {run.answer}"
         demand_of(run, declined(run) or run.error is not None, what)
+
+
+@guest_case("GUEST-LOAD-009", "load.defaults", "address 0 holds whatever the guest has there", versions=V1)
+def test_no_options(guest: GuestSubject) -> None:
+    """An options_ptr of 0 means the defaults of GenOptions, all of them."""
+    due = offered(guest.run(Hashed(3), layers=1, **defaults_v1()))
+    run = offered(guest.run(Hashed(3), layers=1, no_options=True))
+    what = f"with options_ptr 0 it says {run.text[:40]!r} in {len(run.texts)} texts"
+    same = f"; with the defaults spelled out {due.text[:40]!r} in {len(due.texts)}"
+    demand_of(run, run.texts == due.texts, what + same)
