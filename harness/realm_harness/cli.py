@@ -26,14 +26,17 @@ SUMMARIES = {
     "api-key": "The same as keys.",
     "bench": "Measure what the sandbox costs on this machine.",
     "conform": "Hold a server to the chat contract, over the wire.",
+    "deploy": "Deploy servers here, or write the manifests for a platform.",
     "info": "Show what is in a model file.",
     "keys": "Make, list, disable, enable and revoke API keys.",
     "load": "Load-test a server with streaming users.",
+    "logs": "Show the logs of a local deployment as one.",
     "models": "List the known models, or fetch one.",
     "prove": "Run everything against a server and write one report.",
     "run": "Generate from a prompt, without a server.",
     "score": "Show that the cases catch planted defects.",
     "serve": "Serve a model over HTTP.",
+    "status": "Show whether deployed servers are ready, and what they run.",
     "usage": "Sum up what tenants have used, from a ledger.",
 }
 
