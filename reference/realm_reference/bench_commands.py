@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -69,7 +71,47 @@ def abi(
     result = run(settings, transformer, None if no_model else Path(model).stem)
     click.echo("\n".join(table(result)))
     if output is not None:
-        try:
-            output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise CannotStart(f"{output} cannot be written: {error.strerror}; choose another file") from None
+        _write(result, output)
+
+
+@bench.command()
+@click.option(
+    "--model", default="smollm2-135m", show_default=True, help="A known model (realm models) or a GGUF file."
+)
+@click.option(
+    "--flood", type=click.IntRange(1), default=16, show_default=True, help="The flood's requests at a time."
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="With and without it.")
+@click.option(
+    "--requests", type=click.IntRange(1), default=20, show_default=True, help="The light tenant's, a round."
+)
+@click.option("--words", type=click.IntRange(1), default=40, show_default=True, help="Words of a prompt.")
+@click.option("--seed", type=click.IntRange(0), default=7, show_default=True, help="Of prompts and pauses.")
+@click.option(
+    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
+)
+def fairness(
+    *, model: str, flood: int, rounds: int, requests: int, words: int, seed: int, output: Path | None
+) -> None:
+    """Measure what a flood of one tenant's does to another's time to first token.
+
+    Starts a server of its own with two tenants. The ratio of the light tenant's p99 with the flood to that
+    without it is the figure that counts; the flooding tenant's own times show how long the line is.
+    """
+    from realm_reference.bench.fairness import BenchError, Settings, run, table
+
+    settings = Settings(model, flood, rounds, requests, words, seed)
+    try:
+        result = asyncio.run(run(settings))
+    except BenchError as error:
+        raise CannotStart(str(error)) from None
+    click.echo("\n".join(table(result)))
+    if output is not None:
+        _write(result, output)
+
+
+def _write(result: dict[str, Any], output: Path) -> None:
+    try:
+        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CannotStart(f"{output} cannot be written: {error.strerror}; choose another file") from None

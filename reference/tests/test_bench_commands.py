@@ -89,3 +89,22 @@ def test_the_null_model_answers_its_rows_in_turn() -> None:
     made = generate(host, SMALL, "p", SAMPLINGS[0], seed=1, max_tokens=4, layered=False)
     assert made == host.tokens == [1, 0, 1, 0]
     assert len(host.stamps_ns) == 4
+
+
+def test_bench_fairness_measures_a_light_tenant_beside_a_flood(tiny_gguf: Path, tmp_path: Path) -> None:
+    output = tmp_path / "fairness.json"
+    few = ("--flood", "4", "--rounds", "2", "--requests", "3", "--words", "20")
+    result = CliRunner().invoke(bench, ["fairness", "--model", str(tiny_gguf), *few, "--json", str(output)])
+    assert result.exit_code == 0, result.output
+    figures = json.loads(output.read_text())
+    assert [len(times) for times in figures["ttft_ms"]["alone"] + figures["ttft_ms"]["flooded"]] == [3] * 4
+    assert all(figures["ttft_ms"]["own"])
+    assert all(time > 0 for time in times(figures["ttft_ms"]))
+    summary = figures["summary"]
+    assert summary["ratio_p99"] == summary["flooded"]["p99"] / summary["alone"]["p99"]
+    assert f"p99 {summary['ratio_p99']:.2f}" in result.output
+
+
+def test_bench_fairness_without_a_model_is_one_line() -> None:
+    result = CliRunner().invoke(bench, ["fairness", "--model", "nothing.gguf", "--rounds", "1"])
+    assert (result.exit_code, result.output.strip()) == (2, "Error: realm serve did not start")
