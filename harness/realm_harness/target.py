@@ -119,6 +119,10 @@ class Target:
         return Answer.read(exchange)
 
     def stream(self, prompt: str | list[Json], tokens: int | None = None, **params: Any) -> Stream:
+    def post_to(self, path: str, body: Json | bytes) -> Exchange:
+        """Send a body, whatever it is, to another route than the chat's."""
+        return self.send(self.request("POST", path, encode(body)))
+
         """A streamed answer read to its end; Unjudged when there is nothing in it that could be read."""
         stream = self.raw_stream(prompt, tokens, **params)
         if not stream.chunks:

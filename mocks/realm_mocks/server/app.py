@@ -9,10 +9,12 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
+from realm_mocks.server import logprobs
 from realm_mocks.server.errors import ApiError
 from realm_mocks.server.generation import Generation, generate
 from realm_mocks.server.metrics import CONTENT_TYPE, Meter, render
@@ -23,6 +25,7 @@ from realm_mocks.server.request import ChatRequest, check_request, parse_body
 from realm_mocks.server.schedule import Schedule
 from realm_mocks.server.sender import send_stream, sleep_until
 from realm_mocks.server.variation import State, Variation, bearer
+from realm_mocks.server.tokens_api import detokenized, tokenized
 
 MODEL = "scripted-1"
 CONTEXT_LENGTH = 8192
@@ -52,6 +55,8 @@ class MockApp:
         app.router.add_route("*", "/v1/chat/completions", self._route(self._chat, "POST"))
         app.router.add_route("*", "/v1/models", self._route(self._models, "GET"))
         app.router.add_route("*", "/health", self._route(self._health, "GET"))
+        app.router.add_route("*", "/tokenize", self._route(self._tokenize, "POST"))
+        app.router.add_route("*", "/detokenize", self._route(self._detokenize, "POST"))
         app.router.add_route("*", "/metrics", self._route(self._metrics, "GET"))
         app.router.add_route("*", "/mock/records", self._route(self._records, "GET"))
         app.router.add_route("*", "/{rest:.*}", self._route(self._unknown, ""))
@@ -176,6 +181,8 @@ class MockApp:
         tokens = answer_tokens(chat, choice, number, self.schedule.tokens)
         generation = generate(tokens, chat.stop, chat.cap, count_prompt_tokens(chat))
         for variation in self.variations:
+        if chat.logprobs:
+            generation = replace(generation, logprobs=logprobs.entries(chat, generation))
             if variation.generation is not None:
                 generation = variation.generation(chat, generation, self.state)
         return generation
@@ -203,6 +210,12 @@ class MockApp:
         return self._respond(request, Reply(200, {"object": "list", "data": [card]}))
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
+    async def _tokenize(self, request: web.Request) -> web.StreamResponse:
+        return self._respond(request, Reply(200, tokenized(parse_body(await request.read()), CONTEXT_LENGTH)))
+
+    async def _detokenize(self, request: web.Request) -> web.StreamResponse:
+        return self._respond(request, Reply(200, detokenized(parse_body(await request.read()))))
+
         return self._respond(request, Reply(200, {"status": "ok"}))
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:

@@ -12,6 +12,7 @@ from realm_mocks.server.defects import (
     sampling,
     shape,
     stopping,
+    steering,
     text,
     usage,
 )
@@ -35,6 +36,7 @@ DEFECTS: Mapping[str, Variation] = _by_id(
     stopping.DEFECTS,
     sampling.DEFECTS,
     errors.DEFECTS,
+    steering.DEFECTS,
     lifecycle.DEFECTS,
     metrics.DEFECTS,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,16 @@ class Generation:
         pieces: for each token the text that it lets go, possibly empty; joined they are the answer.
         finish_reason: "stop" or "length".
         prompt_tokens: tokens of the prompt.
+        cut: whether a stop string ended it.
+        logprobs: an entry of OpenAI's `logprobs.content` for each token; None when nobody asked.
     """
 
     tokens: tuple[bytes, ...]
     pieces: tuple[str, ...]
     finish_reason: str
     prompt_tokens: int
+    cut: bool = False
+    logprobs: tuple[dict[str, Any], ...] | None = None
 
     @property
     def text(self) -> str:
@@ -44,7 +49,7 @@ def generate(tokens: list[bytes], stops: tuple[str, ...], cap: int | None, promp
         held += decoder.decode(token, final=index == len(used) - 1)
         at = find_stop(held, stops)
         if at is not None:
-            return Generation(tuple(used[: index + 1]), (*pieces, held[:at]), "stop", prompt_tokens)
+            return Generation(tuple(used[: index + 1]), (*pieces, held[:at]), "stop", prompt_tokens, cut=True)
         keep = 0 if index == len(used) - 1 else stop_prefix(held, stops)
         pieces.append(held[: len(held) - keep])
         held = held[len(held) - keep :]

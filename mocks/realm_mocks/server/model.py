@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import islice
 
+from realm_mocks.server.forms import example
 from realm_mocks.server.request import ChatRequest, content_text
+from realm_mocks.server.steering import steered
 
 VOCABULARY = (
     " the",
@@ -87,13 +89,17 @@ def answer_tokens(request: ChatRequest, choice: int, draw: int, length: int | No
         length: exact number of tokens; None lets the model end by itself.
     """
     key = _key(request, choice, draw)
+    if request.schema is not None:
+        return tokenize(example(request.schema, lambda index, choices: _pick(key, index, choices)))
     count = SHORTEST + _pick(key, -1, SPREAD) if length is None else length
-    return list(islice(_speak(key, _own_words(request)), count))
+    return list(islice(steered(request, _speak(key, _own_words(request))), count))
 
 
 def _key(request: ChatRequest, choice: int, draw: int) -> bytes:
     """The answer's identity: greedy answers depend on the messages alone."""
     parts: list[object] = [request.messages]
+    if request.presence_penalty or request.frequency_penalty:
+        parts.append([request.presence_penalty, request.frequency_penalty])
     if request.temperature > 0 and request.top_p > NEARLY_GREEDY:
         parts += [choice, ("draw", draw) if request.seed is None else ("seed", request.seed)]
     return blake2b(json.dumps(parts).encode(), digest_size=16).digest()

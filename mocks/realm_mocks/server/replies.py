@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from realm_mocks.server import logprobs
 from realm_mocks.server.generation import Generation
 from realm_mocks.server.request import ChatRequest
 from realm_mocks.server.schedule import Schedule
@@ -82,13 +83,22 @@ def whole_reply(request: ChatRequest, generations: Sequence[Generation], answer_
             {
                 "index": index,
                 "message": {"role": "assistant", "content": generation.text, "refusal": None},
-                "logprobs": None,
+                "logprobs": logprobs.content(generation),
                 "finish_reason": generation.finish_reason,
             }
             for index, generation in enumerate(generations)
         ],
         "usage": usage(generations),
     }
+
+
+def _scores(generation: Generation, count: int) -> list[dict[str, Any] | None]:
+    """The object `logprobs` of each of `count` chunks."""
+    if generation.logprobs is None:
+        return [None] * count
+    told = logprobs.by_token(generation)
+    found = [{"content": entries, "refusal": None} if entries else None for entries in told]
+    return (found + [None] * count)[:count]
 
 
 def stream_events(
@@ -115,10 +125,11 @@ def stream_events(
 
     events: list[Event] = []
     for index, texts in enumerate(pieces):
+        scores = _scores(generations[index], len(texts))
         for token, text in enumerate(texts):
             delta = {"role": "assistant", "content": text} if token == 0 else {"content": text}
-            if text or token == 0:
-                data = chunk([choice(index, delta)])
+            if text or token == 0 or scores[token]:
+                data = chunk([{**choice(index, delta), "logprobs": scores[token]}])
                 events.append(Event(schedule.offset(token), data, token=token))
         finish = chunk([choice(index, {}, generations[index].finish_reason)])
         events.append(Event(schedule.offset(max(0, len(texts) - 1)), finish))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from realm_mocks.server import forms
 from realm_mocks.server.errors import ApiError, invalid
+from realm_mocks.server.lexicon import VOCAB_SIZE
 
 Check = Callable[[Any], str | None]
 """Returns what is wrong with a value, or None when nothing is."""
@@ -30,6 +33,12 @@ class ChatRequest:
     n: int = 1
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    schema: Mapping[str, Any] | None = None
 
     @property
     def include_usage(self) -> bool:
@@ -106,6 +115,29 @@ def _messages(value: Any) -> str | None:
     return None
 
 
+def _logit_bias(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return "must be an object"
+    for token, amount in value.items():
+        if not token.isdecimal() or int(token) >= VOCAB_SIZE:
+            return f"has the key {token[:32]!r}, which is not the id of a token"
+        if complaint := _number(-100, 100)(amount):
+            return f"has a value that {complaint}"
+    return None
+
+
+def _response_format(value: Any) -> str | None:
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind not in ("text", "json_object", "json_schema"):
+        return "must be an object with the type text, json_object or json_schema"
+    if kind != "json_schema":
+        return None
+    named = value.get("json_schema")
+    if not isinstance(named, dict) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", str(named.get("name", ""))):
+        return "has no json_schema with a name of up to 64 letters, digits, _ and -"
+    return forms.complaint(named.get("schema", {}))
+
+
 def _unsupported(value: Any) -> str | None:
     return "is not supported by this mock" if value else None
 
@@ -123,7 +155,10 @@ CHECKS: dict[str, Check] = {
     "max_completion_tokens": _integer(1, 2**31 - 1),
     "seed": _integer(-(2**63), 2**63 - 1),
     "stop": _stop,
-    "logprobs": _unsupported,
+    "logprobs": _boolean,
+    "top_logprobs": _integer(0, 20),
+    "logit_bias": _logit_bias,
+    "response_format": _response_format,
     "tools": _unsupported,
 }
 
@@ -155,6 +190,8 @@ def check_request(
             continue
         if (complaint := check(value)) is not None:
             raise invalid(param, f"Invalid '{param}': it {complaint}")
+    if body.get("top_logprobs") is not None and not body.get("logprobs") and "top_logprobs" not in unchecked:
+        raise invalid("top_logprobs", "Invalid 'top_logprobs': it needs 'logprobs': true")
     model = body.get("model")
     if "model" not in unchecked:
         if not isinstance(model, str):
@@ -192,4 +229,23 @@ def _freeze(body: dict[str, Any]) -> ChatRequest:
         n=max(1, integer("n") or 1),
         seed=integer("seed"),
         stop=tuple(item for item in stops if isinstance(item, str)),
+        logprobs=body.get("logprobs") is True,
+        top_logprobs=integer("top_logprobs"),
+        logit_bias=_bias(body.get("logit_bias")),
+        presence_penalty=number("presence_penalty", 0.0),
+        frequency_penalty=number("frequency_penalty", 0.0),
+        schema=_schema(body.get("response_format")),
     )
+
+
+def _bias(value: Any) -> dict[int, float]:
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {int(token): float(amount) for token, amount in pairs if token.isdecimal()}
+
+
+def _schema(value: Any) -> Mapping[str, Any] | None:
+    if not isinstance(value, dict) or value.get("type") not in ("json_object", "json_schema"):
+        return None
+    named = value.get("json_schema")
+    schema = named.get("schema") if isinstance(named, dict) else None
+    return schema if isinstance(schema, dict) else forms.ANY_OBJECT

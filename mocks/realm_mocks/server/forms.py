@@ -1,0 +1,97 @@
+"""response_format in the scripted model: an example of a JSON schema, chosen by the answer's key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Pick = Callable[[int, int], int]
+"""(index, choices) to a choice."""
+
+ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}, "sure": {"type": "boolean"}}}
+"""What the model makes of `json_object`."""
+
+KNOWN = frozenset(
+    [
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "minItems",
+        "maxItems",
+        "enum",
+        "const",
+        "anyOf",
+        "title",
+        "description",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "default",
+    ]
+)
+
+
+def complaint(schema: Any) -> str | None:
+    """Why the model cannot keep a schema; None when it can."""
+    if not isinstance(schema, dict):
+        return "has a schema that is no object"
+    unknown = schema.keys() - KNOWN
+    if unknown:
+        return f"has a schema with `{min(unknown)}`, which is not supported"
+    if schema.get("type", "object") not in _EXAMPLES:
+        return f"has a schema of the unknown type {schema['type']!r}"
+    properties = schema.get("properties", {})
+    parts = [*properties.values()] if isinstance(properties, dict) else [properties]
+    parts += [*schema.get("anyOf", [])] + ([schema["items"]] if "items" in schema else [])
+    return next((found for part in parts if (found := complaint(part))), None)
+
+
+def example(schema: Mapping[str, Any], pick: Pick) -> str:
+    """JSON that `schema` accepts."""
+    return json.dumps(_example(schema, pick), ensure_ascii=False)
+
+
+def _example(schema: Mapping[str, Any], pick: Pick) -> Any:
+    if "const" in schema:
+        return schema["const"]
+    for choices in (schema.get("enum"), schema.get("anyOf")):
+        if choices:
+            chosen = choices[pick(len(choices), len(choices))]
+            return _example(chosen, pick) if choices is schema.get("anyOf") else chosen
+    kind = schema.get("type", "object")
+    make = _EXAMPLES[kind] if kind in _EXAMPLES else _string
+    return make(schema, pick)
+
+
+def _object(schema: Mapping[str, Any], pick: Pick) -> Any:
+    return {name: _example(part, pick) for name, part in schema.get("properties", {}).items()}
+
+
+def _array(schema: Mapping[str, Any], pick: Pick) -> Any:
+    count = max(schema.get("minItems", 0), min(2, schema.get("maxItems", 2)))
+    return [_example(schema.get("items", {"type": "string"}), pick) for _ in range(count)]
+
+
+def _integer(schema: Mapping[str, Any], pick: Pick) -> int:
+    low = schema.get("minimum", 0)
+    return int(low + pick(7, min(100, schema.get("maximum", low + 99) - low + 1)))
+
+
+def _string(schema: Mapping[str, Any], pick: Pick) -> str:
+    word = ("river", "naïve 🙂", "日本語")[pick(11, 3)]
+    return word.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength", 100)]
+
+
+_EXAMPLES: dict[str, Callable[[Mapping[str, Any], Pick], Any]] = {
+    "object": _object,
+    "array": _array,
+    "integer": _integer,
+    "number": lambda schema, pick: _integer(schema, pick) + 0.0,
+    "string": _string,
+    "boolean": lambda schema, pick: bool(pick(13, 2)),
+    "null": lambda schema, pick: None,
+}
