@@ -96,11 +96,11 @@ def test_an_older_host(guest: GuestSubject) -> None:
         demand_of(run, declined(run) or run.error is not None, what)
 
 
-@guest_case("GUEST-LOAD-009", "load.defaults", "address 0 holds whatever the guest has there", versions=V1)
+@guest_case("GUEST-LOAD-010", "load.defaults", "address 0 holds whatever the guest has there", versions=V1)
 def test_no_options(guest: GuestSubject) -> None:
     """An options_ptr of 0 means the defaults of GenOptions, all of them."""
     due = offered(guest.run(Hashed(3), layers=1, **defaults_v1()))
-    run = offered(guest.run(Hashed(3), layers=1, no_options=True))
+    run = well(guest.run(Hashed(3), layers=1, no_options=True))
     what = f"with options_ptr 0 it says {run.text[:40]!r} in {len(run.texts)} texts"
     same = f"; with the defaults spelled out {due.text[:40]!r} in {len(due.texts)}"
     demand_of(run, run.texts == due.texts, what + same)

@@ -86,7 +86,7 @@ def a_component_is_refused(subject: HostSubject) -> None:
 @case("HOST-LOAD-008", clause_id="host.core-module", reason=SAYS_WHY)
 def what_is_no_wasm_is_refused(subject: HostSubject) -> None:
     """A file that is not WebAssembly is refused at load."""
-    refused(subject, b"#!/bin/sh\nexit 0\n", "a shell script in it", "wasm", "webassembly", "magic")
+    refused(subject, b"#!/bin/sh\nexit 0\n", "a shell script in it")
 
 
 @case("HOST-LOAD-009", clause_id="host.core-module", reason=SAYS_WHY)
