@@ -106,6 +106,10 @@ class Target:
         """Send a chat request with this body, whatever it is."""
         return self.send(self.request("POST", CHAT, encode(body), key=key), pieces)
 
+    def post_to(self, path: str, body: Json | bytes) -> Exchange:
+        """Send a body, whatever it is, to another route than the chat's."""
+        return self.send(self.request("POST", path, encode(body)))
+
     def get(self, path: str, *, key: str | None = "") -> Exchange:
         """Send a GET."""
         return self.send(self.request("GET", path, key=key))
@@ -119,10 +123,6 @@ class Target:
         return Answer.read(exchange)
 
     def stream(self, prompt: str | list[Json], tokens: int | None = None, **params: Any) -> Stream:
-    def post_to(self, path: str, body: Json | bytes) -> Exchange:
-        """Send a body, whatever it is, to another route than the chat's."""
-        return self.send(self.request("POST", path, encode(body)))
-
         """A streamed answer read to its end; Unjudged when there is nothing in it that could be read."""
         stream = self.raw_stream(prompt, tokens, **params)
         if not stream.chunks:

@@ -24,8 +24,8 @@ from realm_mocks.server.replies import Reply, stream_events, whole_reply
 from realm_mocks.server.request import ChatRequest, check_request, parse_body
 from realm_mocks.server.schedule import Schedule
 from realm_mocks.server.sender import send_stream, sleep_until
-from realm_mocks.server.variation import State, Variation, bearer
 from realm_mocks.server.tokens_api import detokenized, tokenized
+from realm_mocks.server.variation import State, Variation, bearer
 
 MODEL = "scripted-1"
 CONTEXT_LENGTH = 8192
@@ -54,9 +54,9 @@ class MockApp:
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_route("*", "/v1/chat/completions", self._route(self._chat, "POST"))
         app.router.add_route("*", "/v1/models", self._route(self._models, "GET"))
-        app.router.add_route("*", "/health", self._route(self._health, "GET"))
         app.router.add_route("*", "/tokenize", self._route(self._tokenize, "POST"))
         app.router.add_route("*", "/detokenize", self._route(self._detokenize, "POST"))
+        app.router.add_route("*", "/health", self._route(self._health, "GET"))
         app.router.add_route("*", "/metrics", self._route(self._metrics, "GET"))
         app.router.add_route("*", "/mock/records", self._route(self._records, "GET"))
         app.router.add_route("*", "/{rest:.*}", self._route(self._unknown, ""))
@@ -180,9 +180,9 @@ class MockApp:
     def _generate(self, chat: ChatRequest, choice: int, number: int) -> Generation:
         tokens = answer_tokens(chat, choice, number, self.schedule.tokens)
         generation = generate(tokens, chat.stop, chat.cap, count_prompt_tokens(chat))
-        for variation in self.variations:
         if chat.logprobs:
             generation = replace(generation, logprobs=logprobs.entries(chat, generation))
+        for variation in self.variations:
             if variation.generation is not None:
                 generation = variation.generation(chat, generation, self.state)
         return generation
@@ -209,13 +209,13 @@ class MockApp:
         }
         return self._respond(request, Reply(200, {"object": "list", "data": [card]}))
 
-    async def _health(self, request: web.Request) -> web.StreamResponse:
     async def _tokenize(self, request: web.Request) -> web.StreamResponse:
         return self._respond(request, Reply(200, tokenized(parse_body(await request.read()), CONTEXT_LENGTH)))
 
     async def _detokenize(self, request: web.Request) -> web.StreamResponse:
         return self._respond(request, Reply(200, detokenized(parse_body(await request.read()))))
 
+    async def _health(self, request: web.Request) -> web.StreamResponse:
         return self._respond(request, Reply(200, {"status": "ok"}))
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:

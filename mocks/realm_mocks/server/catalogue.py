@@ -11,8 +11,8 @@ from realm_mocks.server.defects import (
     metrics,
     sampling,
     shape,
-    stopping,
     steering,
+    stopping,
     text,
     usage,
 )
@@ -35,8 +35,8 @@ DEFECTS: Mapping[str, Variation] = _by_id(
     text.DEFECTS,
     stopping.DEFECTS,
     sampling.DEFECTS,
-    errors.DEFECTS,
     steering.DEFECTS,
+    errors.DEFECTS,
     lifecycle.DEFECTS,
     metrics.DEFECTS,
 )
