@@ -105,6 +105,17 @@ def test_side_rooms_use_only_what_is_theirs(room: str) -> None:
     assert not broken
 
 
+def test_deployments_know_the_server_by_its_command_line_alone() -> None:
+    allowed = {"deploy", "serve_commands"}
+    broken = [
+        f"{file.relative_to(ROOT)}:{line} imports {name}"
+        for file in (ROOMS["realm_reference"] / "deploy").rglob("*.py")
+        for name, line in imports_of(file, "realm_reference")
+        if name.startswith("realm_reference.") and name.split(".")[1] not in allowed
+    ]
+    assert not broken
+
+
 @pytest.mark.parametrize("package", BASE_PACKAGES)
 def test_base_install_needs_no_extra(package: str) -> None:
     broken = [
