@@ -70,7 +70,8 @@ def _first_delta(content: str | None) -> Callable[[ChatRequest, Events], Events]
                 bent.append(event)
                 continue
             text = choices[0]["delta"]["content"]
-            roles = [{**choices[0], "delta": {"role": "assistant", "content": content}}]
+            delta = {"role": "assistant", "content": content}
+            roles = [{**choices[0], "delta": delta, "logprobs": None}]
             texts = [{**choices[0], "delta": {"content": text}}]
             bent.append(replace(event, data={**event.data, "choices": roles}, token=None))
             bent.append(replace(event, data={**event.data, "choices": texts}))
@@ -124,6 +125,7 @@ def _bare_whole(_: ChatRequest, data: Json) -> Json:
             "index": c["index"],
             "message": {"role": "assistant", "content": c["message"]["content"]},
             "finish_reason": c["finish_reason"],
+            **({"logprobs": c["logprobs"]} if c["logprobs"] else {}),
         }
         for c in data["choices"]
     ]
