@@ -9,6 +9,9 @@ from typing import Any
 Pick = Callable[[int, int], int]
 """(index, choices) to a choice."""
 
+Example = Callable[[Mapping[str, Any], Pick], Any]
+"""A value of a schema."""
+
 ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}, "sure": {"type": "boolean"}}}
 """What the model makes of `json_object`."""
 
@@ -63,7 +66,7 @@ def _example(schema: Mapping[str, Any], pick: Pick) -> Any:
             chosen = choices[pick(len(choices), len(choices))]
             return _example(chosen, pick) if choices is schema.get("anyOf") else chosen
     kind = schema.get("type", "object")
-    make = _EXAMPLES[kind] if kind in _EXAMPLES else _string
+    make: Example = _EXAMPLES.get(kind, _string)
     return make(schema, pick)
 
 
@@ -86,7 +89,7 @@ def _string(schema: Mapping[str, Any], pick: Pick) -> str:
     return word.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength", 100)]
 
 
-_EXAMPLES: dict[str, Callable[[Mapping[str, Any], Pick], Any]] = {
+_EXAMPLES: dict[str, Example] = {
     "object": _object,
     "array": _array,
     "integer": _integer,
