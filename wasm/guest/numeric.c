@@ -65,10 +65,11 @@ uint32_t gather(const float *row, const float *maxima, float least, uint32_t *to
       continue;
     }
     uint32_t reaching = __builtin_wasm_bitmask_i32x4(load(row + i) >= least);
-    for (uint32_t lane = 0; reaching; lane++, reaching >>= 1) {
+    if (!reaching) continue;
+    for (uint32_t lane = 0; lane < LANES; lane++) { /* what is not found is overwritten: no jump to foretell */
       tokens[found] = i + lane;
       values[found] = row[i + lane];
-      found += reaching & 1;
+      found += reaching >> lane & 1;
     }
   }
   return found;

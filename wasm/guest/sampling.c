@@ -17,6 +17,7 @@
 #define GREEDY_BELOW 1e-7f
 #endif
 #define MAX_VOCAB (1u << 24)
+#define DEEPER 0.125f
 
 static int valid(const SamplingOptions *options) {
   return options->temperature == options->temperature && options->top_p >= 0 && options->min_p >= 0 &&
@@ -121,29 +122,47 @@ static uint32_t collect(Sampler *sampler, float max, float rate, float least) {
   return count;
 }
 
+static int has_top_k(const Sampler *sampler) {
+  return sampler->options.top_k > 0 && sampler->options.top_k < sampler->vocab_size;
+}
+
+static uint32_t collect_top_k(Sampler *sampler, float max, float rate) {
+  float least = bound_of_top_k(sampler->maxima, sampler->padded_size / ROW_BLOCK, sampler->options.top_k);
+  /* Scaling may make a lower logit equal. */
+  least -= __builtin_fabsf(least) * 0x1p-22f + sampler->options.temperature * 0x1p-148f;
+  return collect(sampler, max, rate, least);
+}
+
+/* Goes deeper until the candidates have the mass of top_p, for that mostly lies in few tokens. Tokens that weigh less
+ * than the last bound weigh together less than what top_p drops. */
+static uint32_t collect_top_p(Sampler *sampler, float max, float rate, double total) {
+  const SamplingOptions *options = &sampler->options;
+  float last = (float)((1 - (double)options->top_p) * total / sampler->padded_size * 0.999);
+  if (last < options->min_p) last = options->min_p;
+  for (float weight = DEEPER;; weight *= DEEPER) {
+    if (weight < last) weight = last;
+    uint32_t count = collect(sampler, max, rate, bound_of_weight(max, options->temperature, weight));
+    double mass = 0;
+    for (uint32_t i = 0; i < count; i++) mass += sampler->weights[i];
+    if (weight == last || mass >= options->top_p * total) return count;
+  }
+}
+
 static uint32_t draw_filtered(Sampler *sampler, float max, float rate, double uniform) {
   const SamplingOptions *options = &sampler->options;
-  uint32_t size = sampler->padded_size;
-  int has_top_k = options->top_k > 0 && options->top_k < sampler->vocab_size;
   double total = 0;
-  float least;
-  if (has_top_k) {
-    least = bound_of_top_k(sampler->maxima, size / ROW_BLOCK, options->top_k);
-    /* Scaling may make a lower logit equal. */
-    least -= __builtin_fabsf(least) * 0x1p-22f + options->temperature * 0x1p-148f;
+  uint32_t count;
+  if (has_top_k(sampler)) {
+    count = collect_top_k(sampler, max, rate);
+  } else if (options->top_p < 1) {
+    total = exponential_sums(sampler->logits, max, rate, sampler->sums, sampler->padded_size);
+    count = collect_top_p(sampler, max, rate, total);
   } else {
-    float weight = options->min_p;
-    if (options->top_p < 1) {
-      total = exponential_sums(sampler->logits, max, rate, sampler->sums, size);
-      /* All tokens that weigh less weigh together less than what may be dropped. */
-      float dropped = (float)((1 - (double)options->top_p) * total / size * 0.999);
-      if (dropped > weight) weight = dropped;
-    }
-    least = bound_of_weight(max, options->temperature, weight);
+    count = collect(sampler, max, rate, bound_of_weight(max, options->temperature, options->min_p));
   }
-  uint32_t count = collect(sampler, max, rate, least), left = count;
+  uint32_t left = count;
   Ranking ranking = {sampler->scores, sampler->weights, sampler->places};
-  if (has_top_k) left = keep_top_k(&ranking, left, options->top_k, &total);
+  if (has_top_k(sampler)) left = keep_top_k(&ranking, left, options->top_k, &total);
   if (options->top_p < 1) left = keep_top_p(&ranking, left, options->top_p, total);
   if (options->min_p > 0) left = keep_min_p(&ranking, left, options->min_p);
   return draw_from_kept(sampler, count, left, uniform);
@@ -152,8 +171,7 @@ static uint32_t draw_filtered(Sampler *sampler, float max, float rate, double un
 static uint32_t draw(Sampler *sampler, float max, double uniform) {
   const SamplingOptions *options = &sampler->options;
   float rate = (float)(LOG2_E / options->temperature);
-  int filters = options->top_p < 1 || options->min_p > 0 ||
-                (options->top_k > 0 && options->top_k < sampler->vocab_size);
+  int filters = options->top_p < 1 || options->min_p > 0 || has_top_k(sampler);
   return filters ? draw_filtered(sampler, max, rate, uniform) : draw_from_all(sampler, max, rate, uniform);
 }
 
