@@ -43,6 +43,11 @@ class LogFile:
             self._open.close()
             self._reopen()
 
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._open is not None:
+            self._open.close()
+
     def _lines(self, file: TextIO) -> Iterator[Entry]:
         for chunk in file:
             self._partial += chunk

@@ -75,10 +75,14 @@ def from_stdin() -> Iterator[Entry]:
 def of_deployment(name: str | None, follow: bool) -> Iterator[Entry]:
     """The lines of a local deployment, and with `follow` those that come. DeployError when there is none."""
     state = _chosen(name)
-    files = {slot: LogFile(state.log_file(slot)) for slot in SLOTS}
-    yield from merged(list(files.values()))
-    if follow:
-        yield from followed(list(files.values()))
+    files = [LogFile(state.log_file(slot)) for slot in SLOTS]
+    try:
+        yield from merged(files)
+        if follow:
+            yield from followed(files)
+    finally:
+        for file in files:
+            file.close()
 
 
 def _chosen(name: str | None) -> State:
