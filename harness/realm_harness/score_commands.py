@@ -22,6 +22,9 @@ SCHEMA = "realm-scores/1"
 
 Names = tuple[str, ...]
 
+SHOWN = 4
+"""Cases that are named as soon as a defect is scored; the matrix has them all."""
+
 
 @click.command()
 @click.option("--guest", "mode", flag_value="guest", help="Score the guest suite, on guests built for it.")
@@ -160,7 +163,9 @@ def score_on_guests(globs: Names, wanted: Names) -> Score:
 
 def show_defect(entry: DefectScore) -> None:
     """One line for a defect as soon as it is scored."""
-    caught = ", ".join(entry.caught_by)
+    caught = ", ".join(entry.caught_by[:SHOWN])
+    if len(entry.caught_by) > SHOWN:
+        caught += f" and {len(entry.caught_by) - SHOWN} more"
     mark = click.style("  caught", fg="green") if caught else click.style("UNCAUGHT", fg="red")
     click.echo(f"{mark}  {entry.defect.id:<28} {caught or entry.defect.sentence}")
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from realm_mocks.host.probed import ProbedMock
 
-MODULES = ("defects_calls", "defects_state", "defects_host")
+MODULES = ("defects_calls", "defects_state", "defects_v1", "defects_host")
 
 HostT = TypeVar("HostT", bound=ProbedMock)
 

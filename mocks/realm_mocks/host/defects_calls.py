@@ -228,3 +228,33 @@ class _WritesOverInput(_Bent):
             if any(start == place and size and start + size <= len(memory.data()) for place, _ in outputs):
                 memory.data()[start : start + size] = 0
         return guarded(memory, *raw)
+
+
+@planted(
+    "names-beyond-the-end", "a name that does not fit in the memory is not found", "6", "GET-TENSOR-PTR-*"
+)
+class _NamesBeyond(_Bent):
+    def call(self, function: Function, guarded: Guarded, memory: Memory, raw: tuple[Raw, ...]) -> int:
+        result, named = guarded(memory, *raw), function.name in ("realm_get_tensor", "realm_set_lora_adapter")
+        return int(ErrorCode.not_found) if named and result == ErrorCode.out_of_bounds else result
+
+
+@planted("any-width-of-row", "the length of a hidden state is not looked at", "3", "COMPUTE-LOGITS-RANGE-*")
+class _AnyWidth(_Bent):
+    def call(self, function: Function, guarded: Guarded, memory: Memory, raw: tuple[Raw, ...]) -> int:
+        if function.name != "realm_compute_logits":
+            return guarded(memory, *raw)
+        given = dict(zip(function.signature, raw, strict=True))
+        given["n_f32"] = self.scripted.hidden_size
+        return guarded(memory, *given.values())
+
+
+@planted("wears-out", "after a thousand calls of one guest every call is internal", "39", "CONTAIN-007")
+class _WearsOut(_Bent):
+    def functions(self) -> Functions:
+        self.calls = 0
+        return super().functions()
+
+    def call(self, function: Function, guarded: Guarded, memory: Memory, raw: tuple[Raw, ...]) -> int:
+        self.calls += 1
+        return guarded(memory, *raw) if self.calls <= 1000 else int(ErrorCode.internal)

@@ -10,7 +10,7 @@ import numpy as np
 from realm_abi.errors import ErrorCode
 from realm_abi.guests import guest_bytes
 from realm_abi.requests import OptionsV2
-from realm_abi.sandbox import GuestModule, Instance, Limits, ModuleRejected
+from realm_abi.sandbox import GuestFault, GuestModule, Instance, Limits, ModuleRejected
 
 from realm_mocks.host.defects import planted
 from realm_mocks.host.probed import Functions, ProbedMock
@@ -205,3 +205,37 @@ class _LastToken(Hashed):
 @planted("no-context-at-all", "logits depend on the last token alone", "7", "EFFECT-002")
 class _NoContextAtAll(ProbedMock):
     script = _LastToken()
+
+
+@planted("size-beyond-the-struct", "the size of a request is that of a later version", "15", "REQUEST-006")
+class _Larger(ProbedMock):
+    def options(self, asked: OptionsV2) -> OptionsV2:
+        return cast(OptionsV2, {**super().options(asked), "size": 96})
+
+
+@planted("start-has-no-limit", "a start function may run as long as it likes", "11", "LOAD-014")
+class _LaxStart(ProbedMock):
+    lax = Limits(memory_bytes=32 << 20, guest_seconds=6.0)
+    """More than the suite waits for, and still an end."""
+
+    def complete(self, prompt: str, **params: Any) -> tuple[str, str]:
+        try:
+            self.runtime().instantiate(self.guest, self.functions(), self.lax).close()
+        except GuestFault as fault:
+            return "", str(fault)
+        return super().complete(prompt, **params)
+
+
+@planted("one-at-a-time", "a request is refused while another guest runs", "11", "CONTAIN-011")
+class _OneAtATime(ProbedMock):
+    def __init__(self, wasm: bytes) -> None:
+        super().__init__(wasm)
+        self._free = threading.Lock()
+
+    def complete(self, prompt: str, **params: Any) -> tuple[str, str]:
+        if not self._free.acquire(blocking=False):
+            return "", "503: busy"
+        try:
+            return super().complete(prompt, **params)
+        finally:
+            self._free.release()
