@@ -31,6 +31,7 @@ class EnvironmentProblem(click.ClickException):
 
 @click.command()
 @click.argument("url", required=False)
+@click.option("--websocket", metavar="URL", help="Where its WebSocket is; /ws of the URL when not given.")
 @click.option(
     "--guest",
     "guest_file",
@@ -43,7 +44,7 @@ class EnvironmentProblem(click.ClickException):
     "host_command",
     metavar="COMMAND",
     help="Test a host of guests: the command that starts it, as in 'realm serve --http --http-port {port}"
-    " --wasm {module}', or python:MODULE:FACTORY.",
+    " --wasm {module}', or python:MODULE:FACTORY; 'realm abi docs' says what it has to answer.",
 )
 @click.option("--api-key", envvar="REALM_API_KEY", help="API key of the server (or REALM_API_KEY).")
 @click.option("--model", help="Model to ask for; the first in /v1/models when not given.")
@@ -70,6 +71,7 @@ class EnvironmentProblem(click.ClickException):
 )
 def conform(
     url: str | None,
+    websocket: str | None,
     guest_file: Path | None,
     host_command: str | None,
     api_key: str | None,
@@ -92,7 +94,7 @@ def conform(
     elif host_command is not None:
         run = run_on_host(host_command, api_key, model, timeout, globs)
     else:
-        run = run_on_server(str(url), api_key, model, timeout, globs)
+        run = run_on_server(str(url), websocket, api_key, model, timeout, globs)
     show_breaches(run, level)
     if json_file is not None:
         run.write(json_file)
@@ -123,14 +125,19 @@ def run_on_host(
 
 
 def run_on_server(
-    url: str, api_key: str | None, model: str | None, timeout: float | None, globs: tuple[str, ...]
+    url: str,
+    websocket: str | None,
+    api_key: str | None,
+    model: str | None,
+    timeout: float | None,
+    globs: tuple[str, ...],
 ) -> RunResult:
     """The chat cases against a server."""
     cases = load_cases(globs)
     if not cases:
         raise no_case(globs, "CHAT-STREAM-007")
     try:
-        target = discover(url, api_key=api_key, model=model, timeout=timeout)
+        target = discover(url, api_key=api_key, model=model, timeout=timeout, websocket=websocket)
     except (TargetUnavailable, ValueError) as error:
         raise EnvironmentProblem(str(error)) from None
     click.echo(f"{len(cases)} cases against {target.address.url}, model {target.model}")
