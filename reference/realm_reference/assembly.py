@@ -13,6 +13,7 @@ from realm_abi.sandbox import GuestModule, Runtime
 from realm_reference.engine import Engine
 from realm_reference.model.errors import ModelError
 from realm_reference.model.model import load_model
+from realm_reference.model.store import cache_folder
 from realm_reference.orchestration import GuestLimits, Orchestrator
 from realm_reference.server.metrics import Metrics
 
@@ -38,7 +39,7 @@ def orchestrator(
     Raises AssemblyError with one line when one of them cannot be used. The guest is checked first, because
     that is quick. The engine is closed at the end.
     """
-    runtime = Runtime()
+    runtime = Runtime(compiled=cache_folder() / "compiled-guests")
     module = _guest(runtime, guest)
     try:
         model = load_model(model_name)

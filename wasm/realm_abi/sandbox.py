@@ -16,6 +16,7 @@ from pathlib import Path
 
 import wasmtime
 
+from realm_abi._compiled import CompiledModules
 from realm_abi._epochs import EpochClock
 from realm_abi._imports import Wrap
 from realm_abi._selftest import verify_raw_calls
@@ -62,14 +63,20 @@ class GuestModule:
 
 
 class Runtime:
-    """One engine with its cache of compiled modules; safe to use from several threads."""
+    """One engine with its cache of compiled modules; safe to use from several threads.
 
-    def __init__(self, *, max_module_bytes: int = 64 << 20, cached_modules: int = 64) -> None:
+    `compiled` is a folder that keeps them for the next process; it is made if it is not there.
+    """
+
+    def __init__(
+        self, *, max_module_bytes: int = 64 << 20, cached_modules: int = 64, compiled: Path | None = None
+    ) -> None:
         verify_raw_calls()
         self._engine = wasmtime.Engine(engine_config())
         self._clock = EpochClock(self._engine)
         self._max_module_bytes = max_module_bytes
         self._cached_modules = cached_modules
+        self._compiled = CompiledModules(compiled) if compiled else None
         self._modules: OrderedDict[str, GuestModule] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -82,7 +89,7 @@ class Runtime:
         with self._lock:
             module = self._modules.get(digest)
         if module is None:  # outside the lock: a module that compiles slowly keeps nobody else waiting
-            module = _compile(self._engine, wasm, digest)
+            module = self._load(wasm, digest)
         with self._lock:
             self._modules[digest] = module
             self._modules.move_to_end(digest)
@@ -95,6 +102,15 @@ class Runtime:
     ) -> Instance:
         """A fresh instance whose imports are `host`'s methods. Raises GuestFault if it cannot start."""
         return Instance(self._engine, self._clock, module, host, limits or Limits(), wrap)
+
+    def _load(self, wasm: bytes, digest: str) -> GuestModule:
+        """Compiles a module unless an earlier process did, and checks it anyway."""
+        kept = self._compiled.load(self._engine, digest) if self._compiled else None
+        compiled = kept or _compile(self._engine, wasm)
+        module = _checked(compiled, digest)
+        if self._compiled and kept is None:
+            self._compiled.save(digest, compiled)
+        return module
 
     def _read(self, path: Path) -> bytes:
         try:
@@ -123,14 +139,18 @@ def engine_config() -> wasmtime.Config:
     return config
 
 
-def _compile(engine: wasmtime.Engine, wasm: bytes, digest: str) -> GuestModule:
+def _compile(engine: wasmtime.Engine, wasm: bytes) -> wasmtime.Module:
     try:
-        compiled = wasmtime.Module(engine, wasm)
+        return wasmtime.Module(engine, wasm)
     except wasmtime.WasmtimeError as error:
         reason = " ".join(str(error).split())
         truncated = "unexpected end" in reason
         remedy = "it is truncated, build or copy it again" if truncated else "build it for plain wasm32"
         raise ModuleRejected(f"the module is not valid: {reason}; {remedy}") from None
+
+
+def _checked(compiled: wasmtime.Module, digest: str) -> GuestModule:
+    """A module that keeps the contract. Raises ModuleRejected, which says why another does not."""
     imports, exports = surface(compiled)
     interface = examine(load_contract(), imports, exports)
     if interface.problems:
