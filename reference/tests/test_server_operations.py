@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from realm_reference.server.logs import JsonFormatter
 from realm_reference.server.operations import VERSION
 
 StartServer = Callable[..., Awaitable[Any]]
@@ -131,3 +132,27 @@ async def test_no_client_makes_the_page_grow(start_server: StartServer) -> None:
     after = await scrape(server)
     assert after.keys() == before.keys()
     assert not [series for series in after if any("mark" in part.lower() for part in series)]
+
+
+async def test_a_request_is_one_line_and_a_probe_is_none(
+    start_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await start_server()
+    caplog.set_level("INFO", "realm_reference")
+    async with aiohttp.ClientSession(server.url) as client:
+        for path in ("/health", "/ready", "/metrics"):
+            assert (await client.get(path)).status == 200
+        body = server.body("the words of a prompt", max_tokens=3)
+        answer = await client.post("/v1/chat/completions", json=body, headers={"x-request-id": "req-one"})
+        text = (await answer.json())["choices"][0]["message"]["content"]
+        await client.get("/nowhere")
+    lines = [record for record in caplog.records if record.message == "request"]
+    one, other = (vars(line) for line in lines)
+    assert (one["request_id"], one["tenant"], one["route"]) == ("req-one", "default", "/v1/chat/completions")
+    assert (one["status"], one["completion_tokens"], one["finish"]) == (200, 3, "length")
+    assert one["prompt_tokens"] > 3
+    assert 0 <= one["queue_seconds"] <= one["ttft_seconds"] <= one["seconds"]
+    assert (other["status"], other["error"]) == (404, "unknown_url")
+    written = " ".join(map(JsonFormatter().format, caplog.records))
+    assert "the words of a prompt" not in written
+    assert text not in written

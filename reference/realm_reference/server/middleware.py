@@ -14,6 +14,7 @@ from realm_reference.server import errors, record
 from realm_reference.server.errors import ApiError
 from realm_reference.server.limits import headers_of
 from realm_reference.server.metrics import Metrics, error_type
+from realm_reference.server.operations import OPERATIONS
 from realm_reference.server.record import REQUEST_ID_HEADER, RequestRecord
 from realm_reference.server.sse import SlowReader
 
@@ -123,4 +124,6 @@ def account(
         "error": mine.error.code if mine.error else None,
         "param": mine.error.param if mine.error else None,
     }
-    log.info("request", extra={name: value for name, value in fields.items() if value is not None})
+    # Probes come every few seconds; with them in it nobody finds anything in a log.
+    level = logging.DEBUG if route in OPERATIONS and status < 400 else logging.INFO
+    log.log(level, "request", extra={name: value for name, value in fields.items() if value is not None})

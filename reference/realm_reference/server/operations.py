@@ -13,7 +13,7 @@ from realm_reference.server import metrics as metrics_module
 from realm_reference.server.service import Service
 
 VERSION = version("realm-harness")
-HEALTH, READY, METRICS = "/health", "/ready", "/metrics"
+HEALTH, READY, METRICS = OPERATIONS = "/health", "/ready", "/metrics"
 
 
 class Pulse:
