@@ -33,12 +33,13 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Sent:
-    """The request of an exchange, as sent."""
+    """The request of an exchange, as sent; `raw` has the bytes of one that no HTTP client would send."""
 
     method: str
     path: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    raw: bytes = b""
 
 
 @dataclass
@@ -117,6 +118,8 @@ class Address:
 
 def curl(address: Address, request: Sent, secret_headers: Sequence[str] = ("authorization",)) -> str:
     """A command line that sends the same request; secrets become `$REALM_API_KEY`."""
+    if request.raw:
+        return _telnet(address, request.raw)
     words = ["curl", "-i", "-N"]
     if request.method != ("POST" if request.body else "GET"):
         words += ["-X", request.method]
@@ -129,6 +132,13 @@ def curl(address: Address, request: Sent, secret_headers: Sequence[str] = ("auth
         words += ["--data-binary", _quoted(_clip(request.body.decode("utf-8", "backslashreplace")))]
     origin = f"{address.scheme}://{address.netloc}"
     return " ".join([*words, _quoted(origin + request.path)])
+
+
+def _telnet(address: Address, raw: bytes) -> str:
+    """Bytes that curl sends only if it is told that they are no HTTP."""
+    plain = (32 <= byte < 127 and byte not in b"%\\'" for byte in raw)
+    shown = "".join(chr(byte) if fine else f"\\{byte:03o}" for byte, fine in zip(raw, plain, strict=True))
+    return f"curl --max-time 9 telnet://{address.netloc} < <(printf '{_clip(shown)}')"
 
 
 def _clip(text: str, limit: int = 2000) -> str:

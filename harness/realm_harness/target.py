@@ -61,6 +61,8 @@ class Target:
         """The wire log since `begin_case`, and its last exchange."""
         last = self.last
         repro = curl(self.address, last.request) if last else ""
+        if self.api_key:
+            repro = repro.replace(self.api_key, "***")
         return Evidence(str(last.ending) if last else "", repro, self.log.entries())
 
     @property
@@ -101,6 +103,17 @@ class Target:
             call = connection.call(request, pieces)
             self.last = call.exchange
             return replied(call.read())
+
+    def raw(self, raw: bytes, method: str = "POST") -> Sent:
+        """A request that is these bytes, whatever they are; `method` says which reply they should get."""
+        return Sent(method, self.address.prefix + CHAT, (), b"", raw)
+
+    def send_bytes(self, raw: bytes, method: str = "POST") -> Exchange:
+        """Send these bytes on a connection of their own and read what comes, if anything does."""
+        with self.connect() as connection:
+            call = connection.call_bytes(self.raw(raw, method))
+            self.last = call.exchange
+            return call.read()
 
     def post(self, body: Json | bytes, *, key: str | None = "", pieces: int = 1) -> Exchange:
         """Send a chat request with this body, whatever it is."""

@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
 
 import h11
@@ -73,6 +74,35 @@ class Connection:
         except OSError as error:  # a server may answer and close before it has read everything
             exchange.detail = f"while sending: {error.strerror or error}"
         return Call(self, exchange)
+
+    def call_bytes(self, request: Sent) -> Call:
+        """Send the bytes in `request.raw` as they are; the call's reply is still to be read."""
+        self._bytes_of(replace(request, headers=(), body=b""))  # so that a reply is expected
+        exchange = Exchange(request, time.perf_counter_ns())
+        try:
+            self._send(request.raw, 1, 0.0)
+        except OSError as error:  # a server may answer and close before it has read everything
+            exchange.detail = f"while sending: {error.strerror or error}"
+        return Call(self, exchange)
+
+    def send_bytes(self, raw: bytes) -> None:
+        """Send these bytes; nothing is read."""
+        if raw:
+            self._send(raw, 1, 0.0)
+
+    def more(self, seconds: float) -> bytes:
+        """What comes behind the reply that was read, for at most so long; b"" when there is nothing."""
+        rest, closed = self._http.trailing_data
+        deadline = time.monotonic() + seconds
+        try:
+            while not closed and not rest:
+                rest = self.receive(deadline)
+                closed = not rest
+        except OSError:  # a timeout is one, too
+            pass
+        if rest:
+            self.log.add(self.tag, "<", rest)
+        return rest
 
     def send_half(self, request: Sent) -> None:
         """Send a request's head and half of its body, as a client on a bad network does."""

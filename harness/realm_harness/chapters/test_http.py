@@ -6,9 +6,10 @@ import json
 
 from realm_harness.answers import Answer, shown
 from realm_harness.case import Unjudged, case, demand
-from realm_harness.exchange import Ending
+from realm_harness.exchange import Ending, Exchange
+from realm_harness.hostile import chunked, head, length, question
 from realm_harness.prompts import HELLO
-from realm_harness.target import CHAT, Target, accepted, encode, replied
+from realm_harness.target import CHAT, MODELS, Target, accepted, encode, replied
 
 SPACE = b" " * 3000
 """Means nothing in JSON, and takes no room in the smallest context."""
@@ -128,3 +129,102 @@ def test_unknown_field(target: Target) -> None:
         exchange.status is not None and exchange.status < 500,
         f"an unknown field got {exchange.status}: {shown(exchange.body)}",
     )
+
+
+@case(
+    "CHAT-HTTP-011",
+    clause_id="http.chunked-request",
+    reason="a client that streams its body knows no length beforehand",
+)
+def test_chunked_request(target: Target) -> None:
+    """A request body in chunks is read like one with a length."""
+    raw = head(target, b"Transfer-Encoding: chunked") + chunked(question(target))
+    exchange = replied(target.send_bytes(raw))
+    accepted(exchange, {})
+    Answer.read(exchange)
+
+
+@case(
+    "CHAT-HTTP-012",
+    clause_id="http.old-clients-no-chunks",
+    reason="a client of HTTP/1.0 takes the sizes of the chunks for text",
+)
+def test_no_chunks_for_http_1_0(target: Target) -> None:
+    """A stream for an HTTP/1.0 client is not sent in chunks."""
+    body = encode(target.body(HELLO, 4, stream=True))
+    exchange = replied(target.send_bytes(head(target, length(body), version="1.0") + body))
+    coding = exchange.header("transfer-encoding")
+    demand(coding is None, f"the reply to an HTTP/1.0 request has Transfer-Encoding: {coding}")
+
+
+@case(
+    "CHAT-HTTP-013",
+    clause_id="http.head-no-body",
+    reason="the body is taken for the head of the next reply",
+)
+def test_head_has_no_body(target: Target) -> None:
+    """The reply to HEAD has no body."""
+    with target.connect() as connection:
+        call = connection.call(target.request("HEAD", MODELS))
+        exchange = target.last = replied(call.read())
+        rest = connection.more(0.3)
+    demand(not rest, f"behind the reply ({exchange.status}) to HEAD {MODELS} comes {shown(rest)}")
+
+
+@case(
+    "CHAT-HTTP-014",
+    clause_id="http.absolute-target",
+    reason="a client behind a proxy names the whole URL",
+)
+def test_absolute_target(target: Target) -> None:
+    """A request whose target is a whole URL is answered like one with a path."""
+    line = f"GET {target.address.url}{MODELS} HTTP/1.1".encode()
+    raw = line + b"\r\n" + head(target, method="GET").partition(b"\r\n")[2]
+    exchange = replied(target.send_bytes(raw, "GET"))
+    demand(exchange.status == 200, f"GET {target.address.url}{MODELS} got {exchange.status}")
+
+
+@case(
+    "CHAT-HTTP-015",
+    clause_id="http.pipelined",
+    reason="a client that sent two requests waits for two replies",
+)
+def test_two_requests_in_one_segment(target: Target) -> None:
+    """Two requests in one segment get two replies, if the server keeps the connection open."""
+    raw = head(target, method="GET", path=MODELS)
+    with target.connect() as connection:
+        call = connection.call_bytes(target.raw(raw * 2, "GET"))
+        first = target.last = replied(call.read())
+        if first.ending is not Ending.COMPLETE or (first.header("connection") or "").lower() == "close":
+            raise Unjudged("the server closes the connection after the first reply")
+        rest = connection.more(target.timeouts.silence)
+    demand(rest.startswith(b"HTTP/1."), f"the second of two requests in one segment gets {shown(rest)}")
+
+
+@case(
+    "CHAT-HTTP-016",
+    clause_id="http.expect-continue",
+    reason="curl waits with a large prompt until it is asked for it",
+)
+def test_expect_continue(target: Target) -> None:
+    """A client that waits for 100 Continue is told to go on, or gets its final reply."""
+    body = question(target)
+    with target.connect() as connection:
+        raw = head(target, length(body), b"Expect: 100-continue")
+        connection.send_bytes(raw)
+        line = connection.more(target.timeouts.silence).partition(b"\r\n")[0]
+        target.last = Exchange(target.raw(raw))
+    said = shown(line) if line else "nothing"
+    demand(line.startswith(b"HTTP/1.1 "), f"a client that waits for 100 Continue gets {said}")
+    demand(b" 408 " not in line, f"a client that waits for 100 Continue waits in vain: {said}")
+
+
+@case(
+    "CHAT-HTTP-017",
+    clause_id="http.blank-line-first",
+    reason="old clients send one line end too many behind a body",
+)
+def test_blank_line_before_a_request(target: Target) -> None:
+    """An empty line before a request is passed over."""
+    exchange = replied(target.send_bytes(b"\r\n" + head(target, method="GET", path=MODELS), "GET"))
+    demand(exchange.status == 200, f"a request behind an empty line got {exchange.status}")

@@ -31,6 +31,8 @@ CHAPTER_NAMES = {
     "metrics": "Metrics",
     "concurrency": "Concurrency",
     "cancel": "Cancellation",
+    "hostile": "Hostile requests",
+    "crowd": "Crowds of connections",
 }
 _ABBREVIATIONS = {"ttft": "TTFT", "itl": "ITL", "e2e": "end-to-end", "cdf": "distribution"}
 VERDICT_NAMES: dict[CaseVerdict, str] = {

@@ -19,6 +19,7 @@ from realm_mocks.server.errors import ApiError
 from realm_mocks.server.generation import Generation, generate
 from realm_mocks.server.metrics import CONTENT_TYPE, Meter, render
 from realm_mocks.server.model import answer_tokens, count_prompt_tokens
+from realm_mocks.server.receiving import body_of
 from realm_mocks.server.records import RequestRecord
 from realm_mocks.server.replies import Reply, stream_events, whole_reply
 from realm_mocks.server.request import ChatRequest, check_request, parse_body
@@ -114,7 +115,7 @@ class MockApp:
         return response
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        raw = await request.read()
+        raw = await body_of(request)
         number = next(self._numbers)
         record = RequestRecord(f"chatcmpl-{number:08x}", False, time.perf_counter_ns())
         self.records.append(record)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from realm_mocks.server.defects import (
     errors,
     framing,
+    hostile,
     lifecycle,
     metrics,
     sampling,
@@ -14,6 +15,7 @@ from realm_mocks.server.defects import (
     steering,
     stopping,
     text,
+    transport,
     usage,
 )
 from realm_mocks.server.habits import HABIT_LIST
@@ -39,6 +41,8 @@ DEFECTS: Mapping[str, Variation] = _by_id(
     errors.DEFECTS,
     lifecycle.DEFECTS,
     metrics.DEFECTS,
+    transport.DEFECTS,
+    hostile.DEFECTS,
 )
 """Planted defects: each breaks the contract, and some conformance case must see it."""
 

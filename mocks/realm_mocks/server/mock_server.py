@@ -11,6 +11,7 @@ from aiohttp import web
 
 from realm_mocks.server.app import MODEL, MockApp, run_options
 from realm_mocks.server.catalogue import find_variations
+from realm_mocks.server.connection import Site
 from realm_mocks.server.records import RequestRecord
 from realm_mocks.server.schedule import Schedule
 
@@ -118,8 +119,7 @@ class MockServer:
         runner = web.AppRunner(self._app.application(), **run_options())
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self.host, self.port, backlog=1024)
-            await site.start()
+            await Site(runner, self.host, self.port, self.variations).start()
             self.port = runner.addresses[0][1]
             self._started.set()
             await self._stop.wait()

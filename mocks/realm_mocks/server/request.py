@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from realm_mocks.server import forms
 from realm_mocks.server.errors import ApiError, invalid
 from realm_mocks.server.lexicon import VOCAB_SIZE
+from realm_mocks.server.receiving import strict_json
 
 Check = Callable[[Any], str | None]
 """Returns what is wrong with a value, or None when nothing is."""
@@ -166,7 +166,7 @@ CHECKS: dict[str, Check] = {
 def parse_body(raw: bytes) -> dict[str, Any]:
     """The JSON object in a request body; ApiError 400 when there is none."""
     try:
-        body = json.loads(raw)
+        body = strict_json(raw)
     except ValueError as error:  # UnicodeDecodeError is one too
         raise invalid(None, f"The body is not valid JSON: {error}") from None
     if not isinstance(body, dict):

@@ -63,6 +63,9 @@ class Variation:
         authorized: replaces the check of an Authorization header: (header, key) -> allowed.
         on_error: runs when a request was refused.
         on_disconnect: runs when a client went away; gets the seconds that the answer would still have taken.
+        incoming: bends the bytes that a connection brings, before HTTP is read in them.
+        unparsed: bends the reply to what is no request; gets what the parser said.
+        workers: connections that are served at a time; the others wait until one of them has gone.
         gate: what a request of any route holds while it is served.
     """
 
@@ -82,6 +85,9 @@ class Variation:
     authorized: Callable[[str | None, str], bool] | None = None
     on_error: Callable[[State, ApiError], None] | None = None
     on_disconnect: Callable[[State, float], Awaitable[None]] | None = None
+    incoming: Callable[[bytes], bytes] | None = None
+    unparsed: Callable[[ApiError, BaseException], ApiError] | None = None
+    workers: int | None = None
     gate: Gate | None = None
 
 

@@ -1,0 +1,111 @@
+"""Defects in the reading of bodies and keys: what should be refused is a crash, or is taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+from realm_mocks.server.errors import ApiError
+from realm_mocks.server.replies import Reply
+from realm_mocks.server.variation import Variation, bearer
+
+
+def _fault(because: str) -> ApiError:
+    return ApiError(500, because, type="server_error")
+
+
+def _fatal_where(what: Callable[[bytes], bool], because: str) -> Callable[[bytes], bytes]:
+    """A hook on bodies: some of them are a server error."""
+
+    def body(raw: bytes) -> bytes:
+        if what(raw):
+            raise _fault(because)
+        return raw
+
+    return body
+
+
+def _no_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _nan_taken(raw: bytes) -> bytes:
+    return raw.replace(b"NaN", b"1")
+
+
+def _no_object_is_fatal(raw: bytes) -> bytes:
+    """What is no object is indexed like one."""
+    try:
+        value = json.loads(raw or b"null")
+    except (ValueError, RecursionError):
+        return raw
+    if not isinstance(value, dict):
+        raise _fault("'NoneType' object is not subscriptable")
+    return raw
+
+
+def _too_large_is_fatal(_: str, reply: Reply) -> Reply:
+    return replace(reply, status=500) if reply.status == 413 else reply
+
+
+def _key_is_fatal(header: str | None, key: str) -> bool:
+    try:
+        (header or "").encode("ascii")
+    except UnicodeEncodeError:
+        raise _fault("'ascii' codec can't encode characters") from None
+    return bearer(header, key)
+
+
+DEFECTS = (
+    Variation(
+        "deep-json-500",
+        "deep JSON is a server error",
+        "CPython's RecursionError",
+        body=_fatal_where(lambda raw: raw.count(b"[") > 900, "maximum recursion depth exceeded"),
+    ),
+    Variation("nan-taken", "NaN is taken for a number", "CPython's json", body=_nan_taken),
+    Variation(
+        "huge-float-500",
+        "a number past all bounds is a server error",
+        "CPython's OverflowError",
+        body=_fatal_where(lambda raw: b"1e400" in raw, "cannot convert float infinity to integer"),
+    ),
+    Variation(
+        "huge-integer-500",
+        "an integer of thousands of digits is a server error",
+        "CPython's limit of 4300 digits",
+        body=_fatal_where(lambda raw: b"7" * 4301 in raw, "Exceeds the limit (4300 digits)"),
+    ),
+    Variation(
+        "not-utf8-500",
+        "a body that is not UTF-8 is a server error",
+        "CPython's UnicodeDecodeError",
+        body=_fatal_where(_no_utf8, "'utf-8' codec can't decode byte"),
+    ),
+    Variation(
+        "byte-order-mark-500",
+        "a byte order mark is a server error",
+        "CPython's json",
+        body=_fatal_where(lambda raw: raw.startswith(b"\xef\xbb\xbf"), "Unexpected UTF-8 BOM"),
+    ),
+    Variation(
+        "no-object-500", "a body without an object is a server error", "sglang#3579", body=_no_object_is_fatal
+    ),
+    Variation(
+        "bomb-500",
+        "a large body after decompression is a server error",
+        "CWE-409",
+        reply=_too_large_is_fatal,
+    ),
+    Variation(
+        "key-bytes-500", "a key with bytes is a server error", "CPython's str", authorized=_key_is_fatal
+    ),
+    Variation(
+        "few-workers", "each connection holds one of sixteen workers", "CWE-400, Slowloris", workers=16
+    ),
+)
