@@ -107,6 +107,8 @@ def length_cells(function: Function, param: Param, world: World) -> Iterator[Cel
     for count in sorted({HALF - 1, HALF, WHOLE - 1, *(value for value in wrapping if value < WHOLE)}):
         yield Cell({length: str(count)})
     yield Cell({length: "E"})
+    for beyond in (f"E+{param.alignment}", str(HALF), str(WHOLE - param.alignment)):
+        yield Cell({pointer: beyond, length: "0"})
     if element == 1:
         yield Cell({pointer: TEXT, length: f"0-{TEXT}"})
         yield Cell({pointer: TEXT, length: f"4-{TEXT}"})

@@ -71,6 +71,14 @@ class _NoBound(_Bent):
         return any(start < size < start + length for start, length in _windows(function, raw, ALL))
 
 
+@planted("empty-anywhere", "an empty window may lie beyond the memory", "a slice's habits", "ENCODE-LEN-*")
+class _EmptyAnywhere(_Bent):
+    def call(self, function: Function, guarded: Guarded, memory: Memory, raw: tuple[Raw, ...]) -> int:
+        result, size = guarded(memory, *raw), len(memory.data())
+        beyond = [start for start, length in _windows(function, raw, ALL) if not length and start > size]
+        return 0 if result == ErrorCode.out_of_bounds and beyond else result
+
+
 @planted(
     "end-is-out",
     "a window that ends with the memory is refused",
