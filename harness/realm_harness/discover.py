@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -26,7 +27,12 @@ class TargetUnavailable(Exception):
 
 
 def discover(
-    url: str, *, api_key: str | None = None, model: str | None = None, timeout: float | None = None
+    url: str,
+    *,
+    api_key: str | None = None,
+    model: str | None = None,
+    timeout: float | None = None,
+    websocket: str | None = None,
 ) -> Target:
     """Connect, find the model, warm up and scale the timeouts.
 
@@ -34,6 +40,7 @@ def discover(
         url: base URL, with or without `/v1`.
         model: the model to ask for; None takes the first of `/v1/models`.
         timeout: seconds of silence after which a server counts as hanging; None scales them by a warm-up.
+        websocket: the URL of its WebSocket (ws:// or http://); None looks for it at the usual place.
 
     Raises:
         TargetUnavailable: nothing is there, or what is there is no chat server.
@@ -41,7 +48,8 @@ def discover(
     """
     address = Address.parse(url)
     cold = Timeouts(10.0, timeout or COLD_SECONDS, (timeout or COLD_SECONDS) * 3)
-    target = Target(address, model or "", api_key, cold)
+    elsewhere = None if websocket is None else Address.parse(re.sub("^ws", "http", websocket))
+    target = Target(address, model or "", api_key, cold, websocket=elsewhere)
     target.begin_case()
     _check_connection(target)
     if model is None:

@@ -18,6 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("realm", "conformance of an LLM inference server")
     group.addoption("--realm-target", metavar="URL", help="base URL of the server under test")
+    group.addoption("--realm-websocket", metavar="URL", help="its WebSocket (default: /ws of the target)")
     group.addoption("--realm-api-key", metavar="KEY", help="its API key (default: REALM_API_KEY)")
     group.addoption(
         "--realm-model", metavar="NAME", help="model to ask for (default: the first in /v1/models)"

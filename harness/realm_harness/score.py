@@ -26,7 +26,8 @@ KEY = "realm-score-key"
 SILENCE = 2.0
 """Seconds after which a planted hang counts as one."""
 
-TIMED_CHAPTERS = frozenset({"stream", "metrics", "concurrency", "cancel"})
+SOCKET_CHAPTERS = frozenset({"wsauth", "wscalls", "wsframes"})
+TIMED_CHAPTERS = frozenset({"stream", "metrics", "concurrency", "cancel", "wscalls"})
 VISIBLE = Schedule(ttft=0.01, itl=0.02)
 """Slow enough for the cases that a server without latency leaves unjudged."""
 
@@ -149,7 +150,9 @@ def score_healthy(cases: Sequence[Case]) -> list[CaseResult]:
 
 def score_defect(defect: Variation, cases: Sequence[Case]) -> DefectScore:
     """What the cases make of one defect."""
-    chosen = [case for case in cases if defect.schedule is None or case.chapter in TIMED_CHAPTERS]
+    # What is wrong with a WebSocket's session is to be seen nowhere else, and the other way round.
+    there = [case for case in cases if (case.chapter in SOCKET_CHAPTERS) == (defect.session is not None)]
+    chosen = [case for case in there if defect.schedule is None or case.chapter in TIMED_CHAPTERS]
     results = run_against(MockServer(defects=[defect.id], api_key=KEY), chosen)
     return DefectScore(defect, {result.case.id: result.verdict for result in results})
 

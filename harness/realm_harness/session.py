@@ -132,6 +132,7 @@ class ConformanceSession(CaseSession):
                 api_key=api_key,
                 model=config.getoption("--realm-model"),
                 timeout=config.getoption("--realm-timeout"),
+                websocket=config.getoption("--realm-websocket"),
             )
         except (TargetUnavailable, ValueError) as error:
             raise pytest.UsageError(str(error)) from None

@@ -39,6 +39,7 @@ class Target:
         timeouts: how long to wait, scaled by a warm-up request.
         cap_parameter: what the server calls the cap on an answer's tokens.
         server_header: the Server header of its replies.
+        websocket: where its WebSocket was said to be; None for the usual place, if it has one at all.
     """
 
     address: Address
@@ -47,6 +48,7 @@ class Target:
     timeouts: Timeouts = field(default_factory=Timeouts)
     cap_parameter: str = "max_tokens"
     server_header: str | None = None
+    websocket: Address | None = None
     log: WireLog = field(default_factory=WireLog)
     last: Exchange | None = None
     _settled: dict[str, str] = field(default_factory=dict)

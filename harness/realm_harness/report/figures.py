@@ -31,6 +31,9 @@ CHAPTER_NAMES = {
     "metrics": "Metrics",
     "concurrency": "Concurrency",
     "cancel": "Cancellation",
+    "wsauth": "WebSocket: handshake",
+    "wscalls": "WebSocket: calls",
+    "wsframes": "WebSocket: frames",
     "hostile": "Hostile requests",
     "crowd": "Crowds of connections",
 }

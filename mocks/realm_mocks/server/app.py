@@ -27,6 +27,8 @@ from realm_mocks.server.schedule import Schedule
 from realm_mocks.server.sender import send_stream, sleep_until
 from realm_mocks.server.tokens_api import detokenized, tokenized
 from realm_mocks.server.variation import State, Variation, bearer
+from realm_mocks.server.websocket import PATH, Session
+from realm_mocks.server.websocket.session import House
 
 MODEL = "scripted-1"
 CONTEXT_LENGTH = 8192
@@ -49,6 +51,7 @@ class MockApp:
         self.records: deque[RequestRecord] = deque(maxlen=RECORDS_KEPT)
         self.meter = Meter()
         self._numbers = itertools.count(1)
+        self._house = House(schedule, api_key, MODEL, self._said)
 
     def application(self) -> web.Application:
         """The aiohttp application."""
@@ -59,6 +62,7 @@ class MockApp:
         app.router.add_route("*", "/detokenize", self._route(self._detokenize, "POST"))
         app.router.add_route("*", "/health", self._route(self._health, "GET"))
         app.router.add_route("*", "/metrics", self._route(self._metrics, "GET"))
+        app.router.add_route("GET", PATH, self._websocket)
         app.router.add_route("*", "/mock/records", self._route(self._records, "GET"))
         app.router.add_route("*", "/{rest:.*}", self._route(self._unknown, ""))
         return app
@@ -193,6 +197,16 @@ class MockApp:
             if variation.pieces is not None:
                 return variation.pieces(chat, generation)
         return list(generation.pieces)
+
+    def _said(self, chat: ChatRequest) -> Generation:
+        return self._generate(chat, 0, next(self._numbers))
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        """Upgrade, and serve a client of the WebSocket protocol."""
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return self._respond(request, Reply(426, ApiError(426, "Connect with ws:// here").body()))
+        wanted = (variation.session for variation in self.variations if variation.session is not None)
+        return await next(wanted, Session)(self._house, request).serve()
 
     def _stream_head(self, request: web.Request) -> Reply:
         head = Reply(200, b"", {"Cache-Control": "no-cache"}, "text/event-stream; charset=utf-8")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from realm_mocks.server.defects import (
     errors,
+    frames,
     framing,
     hostile,
     lifecycle,
@@ -17,6 +18,7 @@ from realm_mocks.server.defects import (
     text,
     transport,
     usage,
+    websocket,
 )
 from realm_mocks.server.habits import HABIT_LIST
 from realm_mocks.server.variation import Variation
@@ -43,6 +45,8 @@ DEFECTS: Mapping[str, Variation] = _by_id(
     metrics.DEFECTS,
     transport.DEFECTS,
     hostile.DEFECTS,
+    websocket.DEFECTS,
+    frames.DEFECTS,
 )
 """Planted defects: each breaks the contract, and some conformance case must see it."""
 

@@ -18,6 +18,7 @@ from realm_mocks.server.metrics import Family
 from realm_mocks.server.replies import Event, Reply
 from realm_mocks.server.request import ChatRequest
 from realm_mocks.server.schedule import Schedule
+from realm_mocks.server.websocket import Session
 
 
 @dataclass
@@ -67,6 +68,7 @@ class Variation:
         unparsed: bends the reply to what is no request; gets what the parser said.
         workers: connections that are served at a time; the others wait until one of them has gone.
         gate: what a request of any route holds while it is served.
+        session: serves the WebSocket's clients.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Variation:
     unparsed: Callable[[ApiError, BaseException], ApiError] | None = None
     workers: int | None = None
     gate: Gate | None = None
+    session: type[Session] | None = None
 
 
 def bearer(header: str | None, key: str) -> bool:
