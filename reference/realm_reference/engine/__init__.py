@@ -2,7 +2,8 @@
 
 from realm_reference.engine.census import CacheUse
 from realm_reference.engine.engine import Engine
-from realm_reference.engine.loop import EngineCounters, StepRecord
+from realm_reference.engine.loop import EngineCounters
 from realm_reference.engine.session import Session
+from realm_reference.engine.work import StepRecord
 
 __all__ = ["CacheUse", "Engine", "EngineCounters", "Session", "StepRecord"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from realm_reference.engine.census import CacheUse, Census
-from realm_reference.engine.loop import EngineCounters, StepLoop, StepRecord
+from realm_reference.engine.loop import EngineCounters, StepLoop
 from realm_reference.engine.session import Session
+from realm_reference.engine.work import Observe
 from realm_reference.model.transformer import Transformer
 
 # Long enough to keep the matrix products efficient, short enough that others' decode steps do not wait long.
@@ -22,7 +22,7 @@ class Engine:
         transformer: Transformer,
         *,
         prefill_chunk: int = PREFILL_CHUNK,
-        on_step: Callable[[StepRecord], None] | None = None,
+        on_step: Observe | None = None,
     ) -> None:
         """`on_step` is called on the loop's thread after each step; it must be quick and must not raise."""
         self._transformer = transformer
@@ -30,11 +30,13 @@ class Engine:
         self._loop = StepLoop(on_step)
         self._census = Census()
 
-    def open(self, owner: str = "") -> Session:
-        """A new, empty session. Its cache grows with its tokens. Owners (tenants) share the engine fairly."""
-        return Session(
-            self._loop, self._transformer, self._transformer.new_cache(), self._chunk, self._census, owner
-        )
+    def open(self, owner: str = "", observe: Observe | None = None) -> Session:
+        """A new, empty session. Its cache grows with its tokens. Owners (tenants) share the engine fairly.
+
+        `observe` is called as `on_step` is, after each of this session's steps.
+        """
+        cache = self._transformer.new_cache()
+        return Session(self._loop, self._transformer, cache, self._chunk, self._census, owner, observe)
 
     def close(self) -> None:
         """Stop stepping: the running step ends, waiting calls fail with `internal`."""

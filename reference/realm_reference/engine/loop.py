@@ -11,26 +11,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from realm_abi.errors import AbiError, ErrorCode
 
 from realm_reference.engine.fairqueue import FairQueue, Shares
-from realm_reference.engine.work import Work
+from realm_reference.engine.work import Observe, StepRecord, Work
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What one step did: token positions through the model, its seconds, and the seconds that its work had
-    waited.
-    """
-
-    rows: int
-    seconds: float
-    queued_seconds: float
 
 
 @dataclass
@@ -48,9 +36,7 @@ class StepLoop:
     the end of its line: nobody is starved, by others or by oneself.
     """
 
-    def __init__(
-        self, on_step: Callable[[StepRecord], None] | None = None, shares: Shares | None = None
-    ) -> None:
+    def __init__(self, on_step: Observe | None = None, shares: Shares | None = None) -> None:
         self.counters = EngineCounters()
         self._on_step = on_step
         self._ready: FairQueue[Work] = FairQueue()
@@ -71,9 +57,10 @@ class StepLoop:
         """Whether the thread still takes steps."""
         return self._thread.is_alive() and not self._closed
 
-    def submit(self, work: Work, owner: str) -> None:
+    def submit(self, work: Work, owner: str, observe: Observe | None = None) -> None:
         """Queue `work`; its future is completed by the loop, or failed at once when the loop is closed."""
         work.owner = owner
+        work.observe = observe
         work.queued_ns = time.perf_counter_ns()
         with self._changed:
             if self._closed:
@@ -143,7 +130,7 @@ class StepLoop:
             log.exception("a step failed; its session gets an error, the loop goes on")
             self._fail(work, AbiError(ErrorCode.internal, "the step failed"))
         else:
-            self._count(rows, begin, work.queued_ns)
+            self._count(rows, begin, work)
             self._settle(work, result)
 
     def _settle(self, work: Work, result: object) -> None:
@@ -165,10 +152,12 @@ class StepLoop:
             log.exception("a session could not be put back after a failed step")
         work.future.set_exception(error)
 
-    def _count(self, rows: int, begin_ns: int, queued_ns: int) -> None:
+    def _count(self, rows: int, begin_ns: int, work: Work) -> None:
         seconds = (time.perf_counter_ns() - begin_ns) / 1e9
         self.counters.steps += 1
         self.counters.rows += rows
         self.counters.step_seconds += seconds
-        if self._on_step is not None:
-            self._on_step(StepRecord(rows, seconds, (begin_ns - queued_ns) / 1e9))
+        record = StepRecord(begin_ns, rows, seconds, (begin_ns - work.queued_ns) / 1e9)
+        for observe in (self._on_step, work.observe):
+            if observe is not None:
+                observe(record)

@@ -11,7 +11,7 @@ from realm_abi.errors import AbiError, ErrorCode
 
 from realm_reference.engine.census import Census
 from realm_reference.engine.loop import StepLoop
-from realm_reference.engine.work import CallWork, Floats, ForwardWork, Work, to_float32
+from realm_reference.engine.work import CallWork, Floats, ForwardWork, Observe, Work, to_float32
 from realm_reference.model.transformer import KVCache, Transformer
 
 
@@ -31,6 +31,7 @@ class Session:
         chunk: int,
         census: Census,
         owner: str,
+        observe: Observe | None,
     ) -> None:
         self._loop = loop
         self._transformer = transformer
@@ -38,6 +39,7 @@ class Session:
         self._chunk = chunk
         self._census = census
         self._owner = owner
+        self._observe = observe
         self._turn = threading.Lock()  # held during a call: a session does one thing at a time
         self._state = threading.Lock()  # guards the two below, never held while waiting
         self._cancelled = False
@@ -73,7 +75,15 @@ class Session:
         """An independent session with the same tokens."""
         with self._turn:
             cache = self._open_cache().copy()
-            return Session(self._loop, self._transformer, cache, self._chunk, self._census, self._owner)
+            return Session(
+                self._loop,
+                self._transformer,
+                cache,
+                self._chunk,
+                self._census,
+                self._owner,
+                self._observe,
+            )
 
     def free(self) -> None:
         """Give the cache back; the session is unusable from now on."""
@@ -126,7 +136,7 @@ class Session:
         with self._state:
             if self._cancelled:
                 raise AbiError(ErrorCode.cancelled, "the request was cancelled")
-            self._loop.submit(work, self._owner)
+            self._loop.submit(work, self._owner, self._observe)
             self._work = work
         try:
             return work.future.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,21 @@ from realm_reference.model.transformer import KVCache, Transformer
 Floats = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class StepRecord:
+    """What one step did: when it began (`time.perf_counter_ns`), token positions through the model, its
+    seconds, and the seconds that its work had waited.
+    """
+
+    begun_ns: int
+    rows: int
+    seconds: float
+    queued_seconds: float
+
+
+Observe = Callable[[StepRecord], None]
+
+
 class Work(Protocol):
     """One call of one session. `advance` runs on the loop's thread only; the session's thread waits on
     `future`.
@@ -22,6 +38,7 @@ class Work(Protocol):
     future: Future[Floats]
     abandoned: bool
     owner: str
+    observe: Observe | None
     queued_ns: int
 
     def advance(self) -> tuple[int, Floats | None]:
@@ -49,6 +66,7 @@ class ForwardWork:
         self.future: Future[Floats] = Future()
         self.abandoned = False
         self.owner = ""
+        self.observe: Observe | None = None
         self.queued_ns = 0
         self._transformer = transformer
         self._cache = cache
@@ -84,6 +102,7 @@ class CallWork:
         self.future: Future[Floats] = Future()
         self.abandoned = False
         self.owner = ""
+        self.observe: Observe | None = None
         self.queued_ns = 0
         self._call = call
         self._rows = rows
