@@ -33,7 +33,7 @@ class RawCall:
         before: the contents of all windows when the call was made.
         after: those of the output windows when it returned.
         sizes: bytes of memory before and after.
-        result: None where the host ended the guest.
+        result: what the guest got, or the words with which the host ended it.
     """
 
     function: str
@@ -41,7 +41,7 @@ class RawCall:
     before: tuple[Piece, ...]
     after: tuple[Piece, ...]
     sizes: tuple[int, int]
-    result: int | None
+    result: int | str
 
 
 @dataclass
@@ -93,10 +93,13 @@ class Recorder(Runtime):
             seen = memory.data()
             windows = [item for item in located(guard, seen, raw).values() if isinstance(item, Window)]
             before = self._pieces(windows, seen)
-            result: int | None = None
+            result: int | str = ""
             try:
                 result = call(memory, *raw)
                 return result
+            except HostTrap as trap:
+                result = str(trap)
+                raise
             finally:
                 after = [window for window in windows if window.param.kind == "out"]
                 take.requests[-1].calls.append(
@@ -210,8 +213,8 @@ class Player:
         data = memory.data()
         for start, written in call.after:
             data[start : start + len(written)] = np.frombuffer(written, np.uint8)
-        if call.result is None:
-            raise HostTrap("the host ends the guest, as it did")
+        if isinstance(call.result, str):
+            raise HostTrap(call.result)
         return call.result
 
     def _next(self) -> RawCall:
