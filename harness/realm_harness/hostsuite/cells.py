@@ -128,8 +128,12 @@ def length_cells(function: Function, param: Param, world: World) -> Iterator[Cel
             (f"R{{b}}*{unit}-1", wanted("buffer_too_small")),
             (f"R{{b}}*{unit}", frozenset[ErrorCode]()),
         ):
-            yield Cell({length: short}, expects=codes, same=not codes, needs_result=True)
+            fresh = (f"fill {sane(function.name, world, 'S')[pointer]} {FRESH}",)
+            yield Cell({length: short}, before=fresh, expects=codes, same=not codes, needs_result=True)
 
+
+FRESH = 64
+"""Bytes of an output that are written over first: the sane call's result would hide a part of it."""
 
 TOLD_SIZES = (
     "realm_encode",
