@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from realm_harness.sse import Event, Parser
 
@@ -68,3 +68,23 @@ def test_pieces_and_line_ends_do_not_matter(texts: list[str], end: str, cuts: li
     events, parser = parse(*pieces)
     assert events == [("", text) for text in texts]
     assert parser.faults == []
+
+
+@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@given(
+    raw=st.binary(max_size=120)
+    | st.lists(
+        st.sampled_from(
+            [b"data:", b"data: x", b"\r", b"\n", b"\r\n", b":", b"\xff", b"\xef\xbb\xbf", b"id: 1"]
+        ),
+        max_size=40,
+    ).map(b"".join),
+    cuts=st.lists(st.integers(0, 200), max_size=8),
+)
+def test_any_bytes_are_events_or_faults_however_they_are_cut(raw: bytes, cuts: list[int]) -> None:
+    raw += b"\n:\n"  # a carriage return at the very end waits for what follows it
+    places = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
+    whole, pieces = parse(raw), parse(*(raw[start:stop] for start, stop in pairwise(places)))
+    assert whole[0] == pieces[0]
+    assert whole[1].faults == pieces[1].faults
+    assert whole[1].rest == pieces[1].rest

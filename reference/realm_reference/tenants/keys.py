@@ -54,7 +54,7 @@ class ApiKey:
 
 def digest_of(key: str) -> str:
     """What is kept of a key."""
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(key.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def generate(tenant: str, name: str, created_at: str, prefix: str = DEFAULT_PREFIX) -> tuple[str, ApiKey]:
