@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import aiohttp
@@ -185,3 +186,17 @@ def test_a_taken_port_is_an_error() -> None:
 def test_impossible_schedules_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="schedule"):
         Schedule(**bad)
+
+
+async def test_a_server_that_is_stopped_waits_for_nobody() -> None:
+    with MockServer(Schedule(ttft=0.01, itl=60.0, tokens=5)) as server:
+        idle = await asyncio.open_connection(server.host, server.port)
+        async with aiohttp.ClientSession(read_bufsize=1) as session:
+            body = {"model": server.model, "messages": MESSAGES, "stream": True}
+            response = await session.post(f"{server.url}/v1/chat/completions", json=body)
+            await response.content.readany()
+            async with asyncio.timeout(20):  # the answer would take minutes
+                await asyncio.to_thread(server.stop)
+            response.close()
+        assert not any(thread.name == "mock-server" for thread in threading.enumerate())
+        idle[1].close()
