@@ -6,14 +6,15 @@ of the reference's host functions, which nothing but this file knows.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
 import runpy
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ from realm_reference.orchestration.request import prepare_prompt
 U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]
 LIMITS = GuestLimits(guest_seconds=1.0)
+WALL_SECONDS = 60.0
 CONTEXT = 8192
 """Room for the longest request of the suite."""
 
@@ -47,24 +49,6 @@ def machinery() -> tuple[Model, Engine, Runtime]:
         tests["write_tiny_gguf"](path, {"llama.context_length": CONTEXT})
         model = load_model(path)
         return model, Engine(model.transformer), Runtime()
-
-
-@dataclass
-class Collected:
-    """What a generation reports, without an event loop."""
-
-    texts: list[str] = field(default_factory=list)
-    cause: Failed | None = None
-    cancelled: bool = False
-
-    def put(self, token: Token) -> None:
-        self.texts.append(token.text)
-
-    def cancel(self, cause: Failed | None = None) -> None:
-        self.cancelled, self.cause = True, self.cause or cause
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        del callback
 
 
 class Reference:
@@ -88,11 +72,20 @@ class Reference:
     def complete(self, prompt: str, **params: Any) -> tuple[str, str]:
         prepared = prepare_prompt(self.loaded.tokenizer, prompt, abi_version=self.runner.module.version)
         stop = tuple(params.pop("stop", ()))
-        generation = Collected()
-        request = GenerationRequest(prepared, stop=stop, **params)
-        end = self.runner.run(request, cast(Generation, generation))
-        failed = end.message if isinstance(end, Failed) else ""
-        return "".join(generation.texts), failed
+        return asyncio.run(self._collect(GenerationRequest(prepared, stop=stop, **params)))
+
+    async def _collect(self, request: GenerationRequest) -> tuple[str, str]:
+        generation = Generation(WALL_SECONDS)
+        running = asyncio.to_thread(lambda: generation.end(self.runner.run(request, generation)))
+        ended = asyncio.create_task(running)
+        texts, failure = [], ""
+        async for event in generation:
+            if isinstance(event, Token):
+                texts.append(event.text)
+            elif isinstance(event, Failed):
+                failure = event.message
+        await ended
+        return "".join(texts), failure
 
     def close(self) -> None:
         """Nothing is kept open."""
