@@ -194,8 +194,9 @@ async def test_request_ids(server: Any, client: aiohttp.ClientSession) -> None:
         assert response.headers["x-request-id"].startswith("req-")
     seen = {(await client.get("/health")).headers["x-request-id"] for _ in range(5)}
     assert len(seen) == 5
-    streamed = await client.post(CHAT, json=server.body(stream=True), headers={"x-request-id": "s-1"})
-    assert streamed.headers["x-request-id"] == "s-1"
+    headers = {"x-request-id": "s-1"}
+    async with client.post(CHAT, json=server.body(stream=True), headers=headers) as streamed:
+        assert streamed.headers["x-request-id"] == "s-1"
 
 
 async def test_models(client: aiohttp.ClientSession) -> None:
