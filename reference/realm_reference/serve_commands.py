@@ -107,6 +107,18 @@ PORT = click.IntRange(0, 65535)
     type=click.Path(path_type=Path),
     help='Write {"url", "operations_url", "pid"} here once requests are served.',
 )
+@click.option(
+    "--otlp-endpoint",
+    metavar="URL",
+    help="Send OpenTelemetry traces to this OTLP/HTTP collector, such as http://localhost:4318.",
+)
+@click.option(
+    "--trace-ratio",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Part of the requests that is traced, where their clients have not decided.",
+)
 @click.option("--log-format", type=click.Choice(["json", "text"]), default="text", show_default=True)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 def serve(**options: Any) -> None:
@@ -145,7 +157,7 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
     separate = None
     if settings.metrics_port is not None:
         separate = _bind(settings.host, settings.metrics_port, resources)
-    metrics = Metrics()
+    metrics = Metrics(_tracing(options, resources))
     log.info("loading", extra={"model": options["model"], "guest": options["wasm"]})
     try:
         engine, orchestrator = resources.enter_context(
@@ -199,6 +211,17 @@ def _settings(options: dict[str, Any]) -> Any:
         drain_seconds=options["drain_timeout"],
         limits=GuestLimits(wall_seconds=options["request_timeout"]),
     )
+
+
+def _tracing(options: dict[str, Any], resources: ExitStack) -> Any:
+    if options["otlp_endpoint"] is None:
+        return None
+    from realm_reference.server.tracing import TracingUnavailable, exported
+
+    try:
+        return resources.enter_context(exported(options["otlp_endpoint"], options["trace_ratio"]))
+    except TracingUnavailable as error:
+        raise CannotStart(str(error)) from None
 
 
 def _api_socket(options: dict[str, Any], settings: Any, resources: ExitStack) -> socket.socket:

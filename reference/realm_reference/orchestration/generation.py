@@ -12,12 +12,17 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from realm_reference.engine import StepRecord
 from realm_reference.orchestration.events import End, Event, Failed, FailureKind, Token
 
 # Tokens that may wait for a reader. Past that the guest waits, and after STALL_SECONDS the reader is given
 # up.
 BUFFERED_TOKENS: Final = 256
 STALL_SECONDS: Final = 30.0
+
+# Of a generation's steps the first of these are kept, and then each time after so many.
+FIRST_STEPS: Final = 8
+LATER_STEPS: Final = 32
 
 DEADLINE: Final = Failed(FailureKind.DEADLINE, "The request took longer than this server allows.")
 
@@ -33,8 +38,10 @@ class Generation:
         self._loop = asyncio.get_running_loop()
         self._stall_seconds = stall_seconds
         self._deadline = self._loop.call_later(wall_seconds, self.cancel, DEADLINE)
-        self._created_ns = time.perf_counter_ns()
+        self.created_ns = time.perf_counter_ns()
         self.queue_seconds: float | None = None
+        self.steps: list[StepRecord] = []
+        self._steps_taken = 0
         self._wake = asyncio.Event()
         self._events: deque[Event] = deque()
         self._changed = threading.Condition()
@@ -103,7 +110,13 @@ class Generation:
 
     def start(self) -> None:
         """A guest thread has taken the request out of the queue."""
-        self.queue_seconds = (time.perf_counter_ns() - self._created_ns) / 1e9
+        self.queue_seconds = (time.perf_counter_ns() - self.created_ns) / 1e9
+
+    def stepped(self, record: StepRecord) -> None:
+        """The engine took a step for it. The first of them are kept and then a few, for traces."""
+        self._steps_taken += 1
+        if self._steps_taken <= FIRST_STEPS or self._steps_taken % LATER_STEPS == 0:
+            self.steps.append(record)
 
     def put(self, token: Token) -> None:
         """Hand on a token, waiting while the buffer is full; a reader that takes nothing for too long is

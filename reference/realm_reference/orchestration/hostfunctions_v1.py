@@ -179,6 +179,6 @@ class HostFunctionsV1(HostCalls):
 
     def _session_of_instance(self) -> Session:
         if self._implied is None:
-            self._implied = self._engine.open(self._request.tenant)
+            self._implied = self._engine.open(self._request.tenant, self._generation.stepped)
             self._adopt(self._implied)
         return self._implied

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from realm_abi.errors import AbiError, ErrorCode
 
+from realm_reference.engine import StepRecord
 from realm_reference.orchestration.events import Failed, FailureKind, Token
 from realm_reference.orchestration.logprobs import TokenLogprobs
 
@@ -22,6 +23,9 @@ class Sink(Protocol):
     @property
     def cancelled(self) -> bool:
         """Whether the work is to stop."""
+
+    def stepped(self, record: StepRecord) -> None:
+        """The engine took a step for it."""
 
     def put(self, token: Token) -> None:
         """Take a token."""

@@ -17,7 +17,7 @@ from realm_abi.instance import GuestFault
 from realm_abi.requests import OptionsV1
 from realm_abi.sandbox import Runtime
 
-from realm_reference.engine import Engine
+from realm_reference.engine import Engine, StepRecord
 from realm_reference.model.model import Model
 from realm_reference.orchestration.events import Failed, Token
 from realm_reference.orchestration.hostcalls import MODEL_HANDLE
@@ -93,6 +93,10 @@ class _Quiet:
     def cancelled(self) -> bool:
         """As the asking guest's request."""
         return self._asker.cancelled
+
+    def stepped(self, record: StepRecord) -> None:
+        """As the asking guest's request."""
+        self._asker.stepped(record)
 
     def put(self, token: Token) -> None:
         """Nobody reads along."""

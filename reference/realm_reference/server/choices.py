@@ -25,7 +25,7 @@ class Choices:
         record: RequestRecord,
         metrics: Metrics,
     ) -> None:
-        self._generations = generations
+        self._generations = record.generations = generations
         self._lease = lease
         record.left = lease.left
         self._model = model

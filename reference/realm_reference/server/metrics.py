@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,6 +24,9 @@ from prometheus_client import (
 
 from realm_reference.engine import StepRecord
 from realm_reference.server.errors import AUTHENTICATION, ApiError
+
+if TYPE_CHECKING:
+    from realm_reference.server.record import RequestRecord
 
 # Text format 0.0.4 has no creation times; the library would make up a gauge for each series.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -63,10 +66,19 @@ def error_type(error: ApiError) -> str:
     return _ERROR_TYPES.get(error.status, "other")
 
 
+class Traces(Protocol):
+    """Makes a trace of a request that has ended."""
+
+    def record(self, mine: RequestRecord, status: int, method: str | None, route: str | None) -> None:
+        """Called once for each request, on the event loop; must be quick and must not raise."""
+
+
 class Metrics:
     """All counters, gauges and histograms of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, traces: Traces | None = None) -> None:
+        """`traces` gets each request at its end."""
+        self.traces = traces
         self.registry = r = CollectorRegistry()
         self.requests = Counter("realm_requests", "Requests received.", registry=r)
         self.success = Counter("realm_requests_success", "Requests answered in full.", registry=r)

@@ -108,6 +108,8 @@ def account(
     """The end of a request: its counters, and one line in the log; never a prompt, an output or a key."""
     if mine.counted:
         _count(metrics, mine, status)
+    if metrics.traces is not None and route not in OPERATIONS:
+        metrics.traces.record(mine, status, method, route)
     fields = {
         "request_id": mine.request_id,
         "method": method,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
 
+from realm_reference.orchestration import Generation
 from realm_reference.server.errors import ApiError
 from realm_reference.tenants import ANONYMOUS, Caller
 from realm_reference.tenants.gate import Left
@@ -32,6 +34,8 @@ class RequestRecord:
     completion_tokens: int = 0
     queue_seconds: float | None = None
     ttft_seconds: float | None = None
+    traceparent: str | None = None
+    generations: Sequence[Generation] = ()
     counted: bool = True  # False for a connection of many calls, each of which is counted by itself
 
     def seconds(self) -> float:
@@ -46,6 +50,7 @@ def begin(request: web.Request) -> RequestRecord:
     """Attach a record to `request`; the client's own x-request-id is kept if it is short and plain."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
     record = RequestRecord(given) if _REQUEST_ID.fullmatch(given) else RequestRecord()
+    record.traceparent = request.headers.get("traceparent")
     request[_KEY] = record
     return record
 
