@@ -32,6 +32,7 @@ SUMMARIES = {
     "load": "Load-test a server with streaming users.",
     "logs": "Show the logs of a local deployment as one.",
     "models": "List the known models, or fetch one.",
+    "pipeline": "List, check and run pipelines of steps.",
     "prove": "Run everything against a server and write one report.",
     "run": "Generate from a prompt, without a server.",
     "score": "Show that the cases catch planted defects.",

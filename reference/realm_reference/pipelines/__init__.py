@@ -12,6 +12,7 @@ from realm_reference.pipelines.running import (
     StepFailed,
     StepResult,
     Usage,
+    fields_of,
     run_pipeline,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "StepFailed",
     "StepResult",
     "Usage",
+    "fields_of",
     "load_folder",
     "parse_pipeline",
     "read_pipeline",

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from realm_reference.model.errors import ChatTemplateError
-from realm_reference.orchestration import Failed, Finished, GenerationRequest, Token
+from realm_reference.orchestration import Event, Failed, Finished, GenerationRequest, Token
 from realm_reference.pipelines import Sampling
 from realm_reference.server.choices import Choices
 from realm_reference.server.errors import ApiError, invalid
@@ -66,7 +66,7 @@ def _counted(service: Service, tenant: str, text: str, chat: bool) -> Generation
 
 async def generation(
     service: Service, request: GenerationRequest, mine: RequestRecord, endpoint: str
-) -> AsyncGenerator[Token | Finished, None]:
+) -> AsyncGenerator[Event, None]:
     """The tokens of one generation and its end, which is in the ledger before it is told. ApiError when it is
     not let in or fails. Whoever leaves early closes it, and so cancels the work.
     """
@@ -107,7 +107,7 @@ async def generate(service: Service, asked: GenerateParams, call: RunningCall) -
     text = ""
     async with aclosing(generation(service, request, call.record, "websocket")) as events:
         async for event in events:
-            if isinstance(event, Finished):
+            if not isinstance(event, Token):
                 continue
             text += event.text
             if event.text or asked.logprobs:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from realm_reference.orchestration import Finished
+from realm_reference.orchestration import Finished, Token
 from realm_reference.pipelines import (
     BadInput,
     PipelineFailed,
@@ -45,7 +45,7 @@ class Steps:
                 async for event in events:
                     if isinstance(event, Finished):
                         yield Usage(event.prompt_tokens, event.completion_tokens, event.reason.value)
-                    else:
+                    elif isinstance(event, Token):
                         yield event.text
         except ApiError as error:
             if error.status in _NOT_THE_STEPS:
