@@ -77,6 +77,13 @@ PORT = click.IntRange(0, 65535)
     help="Requests of a tenant that may wait for a guest.",
 )
 @click.option(
+    "--guest-timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Seconds a guest may compute between two host calls.",
+)
+@click.option(
     "--request-timeout",
     type=click.FloatRange(0, min_open=True),
     default=600.0,
@@ -209,7 +216,7 @@ def _settings(options: dict[str, Any]) -> Any:
         default_max_tokens=options["default_max_tokens"],
         leave_seconds=options["drain_grace"],
         drain_seconds=options["drain_timeout"],
-        limits=GuestLimits(wall_seconds=options["request_timeout"]),
+        limits=GuestLimits(guest_seconds=options["guest_timeout"], wall_seconds=options["request_timeout"]),
     )
 
 

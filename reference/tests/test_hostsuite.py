@@ -17,6 +17,7 @@ SERVE = "from realm_reference.commands import serve; serve()"
 def test_the_reference_keeps_the_contract_over_http(make_gguf: Callable[..., Path]) -> None:
     model = make_gguf({"llama.context_length": 8192})
     words = [sys.executable, "-c", SERVE, "--http", "--http-port", "{port}", "--model", str(model)]
+    words += ["--guest-timeout", "1"]  # guests that loop are waited for
     command = shlex.join([*words, "--wasm", "{module}"])
     with open_host(launcher_of(command), Settings(calls=20_000)) as subject:
         run = run_cases(host_cases(), subject)

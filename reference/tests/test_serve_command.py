@@ -151,6 +151,22 @@ def test_a_bad_guest(tmp_path: Path, tiny_gguf: Path) -> None:
     assert "guest.wasm" in line
 
 
+def test_a_guest_of_300_megabytes_is_not_read(tmp_path: Path, tiny_gguf: Path) -> None:
+    guest = tmp_path / "guest.wasm"
+    with guest.open("wb") as file:
+        file.write(b"\0asm\1\0\0\0")
+        file.truncate(300 << 20)
+    arguments = ["--http", "--http-port", "0", "--model", str(tiny_gguf), "--wasm", str(guest)]
+    with subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        *_, last = process.stderr.read().splitlines()
+        _, status, usage = os.wait4(process.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 2
+    assert last.startswith("Error: guest module")
+    assert "more than the limit" in last
+    assert usage.ru_maxrss < 250 << 10  # KiB
+
+
 def test_a_port_in_use(tiny_gguf: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
