@@ -163,7 +163,7 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
     api = _api_socket(options, settings, resources)
     separate = None
     if settings.metrics_port is not None:
-        separate = _bind(settings.host, settings.metrics_port, resources)
+        separate = _bind(settings.host, settings.metrics_port, resources, "--metrics-port")
     metrics = Metrics(_tracing(options, resources))
     log.info("loading", extra={"model": options["model"], "guest": options["wasm"]})
     try:
@@ -235,7 +235,7 @@ def _api_socket(options: dict[str, Any], settings: Any, resources: ExitStack) ->
     from realm_reference.server.sockets import inherit
 
     if options["fd"] is None:
-        return _bind(settings.host, settings.http_port, resources)
+        return _bind(settings.host, settings.http_port, resources, "--http-port")
     if options["http_port"] is not None:
         raise click.UsageError("--fd brings a socket with a port; leave out --http-port")
     try:
@@ -244,12 +244,12 @@ def _api_socket(options: dict[str, Any], settings: Any, resources: ExitStack) ->
         raise CannotStart(f"--fd: {error}; start it under a supervisor, or give --http-port") from None
 
 
-def _bind(host: str, port: int, resources: ExitStack) -> socket.socket:
+def _bind(host: str, port: int, resources: ExitStack, option: str) -> socket.socket:
     from realm_reference.server.sockets import bind
 
     try:
         return resources.enter_context(bind(host, port))
     except OSError as error:
         raise CannotStart(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another --http-port"
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another {option}"
         ) from None
