@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from realm_harness import score_commands
 from realm_harness.case import load_cases
 from realm_harness.conform import INTERNAL
 from realm_harness.results import CaseResult
@@ -111,3 +112,22 @@ def test_command_refuses_an_unknown_defect() -> None:
     done = CliRunner().invoke(score_command, ["--defect", "nonsense"])
     assert done.exit_code == 2
     assert "unknown defect 'nonsense'" in done.output
+
+
+def test_all_suites_are_one_file_and_one_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cases = load_cases(["CHAT-STREAM-003"])
+    good = Score(cases, [], [DefectScore(DEFECTS["named-events"], {"CHAT-STREAM-003": "failed"})])
+    bad = Score(cases, [], [DefectScore(DEFECTS["no-done"], {"CHAT-STREAM-003": "ok"})])
+    made = {"score_on_servers": good, "score_on_guests": good, "score_on_hosts": bad}
+    for name, part in made.items():
+        monkeypatch.setattr(score_commands, name, lambda globs, wanted, file=None, part=part: part)
+    path = tmp_path / "score.json"
+    done = CliRunner().invoke(score_command, ["--all", "--hosts", "mine.py", "--json", str(path)])
+    assert done.exit_code == 1
+    assert done.output.count("caught by nobody: no-done") == 2
+    written = json.loads(path.read_text())
+    assert (written["schema"], written["good"]) == ("realm-scores/1", False)
+    assert list(written["scores"]) == ["server", "guest", "host", "mine.py"]
+    assert [part["defects"][0]["caught"] for part in written["scores"].values()] == [True, True, False, False]
+    monkeypatch.setattr(score_commands, "score_on_hosts", lambda globs, wanted, file=None: good)
+    assert CliRunner().invoke(score_command, ["--all"]).exit_code == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import logging
 import runpy
 import tempfile
 from collections.abc import Callable
@@ -34,6 +35,9 @@ from realm_reference.orchestration.request import prepare_prompt
 
 U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]
+# Guests that break are the point here; nobody wants to be told of each.
+logging.getLogger("realm_reference").addHandler(logging.NullHandler())
+
 LIMITS = GuestLimits(guest_seconds=1.0)
 WALL_SECONDS = 60.0
 CONTEXT = 8192
