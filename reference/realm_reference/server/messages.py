@@ -79,8 +79,9 @@ def _message(name: str, value: Any) -> Message:
     for absent in _ABSENT_ONLY:
         if entry.get(absent) not in (None, []):
             raise unsupported(f"{name}.{absent}", f"'{name}.{absent}' is not supported by this server.")
-    if entry.get("name") is not None:
-        checks.string(f"{name}.name", entry["name"])
+    for text in ("name", "tool_call_id"):
+        if entry.get(text) is not None:
+            checks.string(f"{name}.{text}", entry[text])
     if role == "tool":
         checks.string(f"{name}.tool_call_id", entry.get("tool_call_id"))
     return Message(_ROLES[role], _content(f"{name}.content", entry.get("content")))

@@ -82,13 +82,22 @@ def _given(name: str) -> Json:
 _MODEL_NAME: Final[Json] = {"type": "string", "minLength": 1}
 _TEXT: Final[Json] = {"type": "string"}
 
+
+def _events(name: str) -> Json:
+    """A server-sent event, whose data is this component, or an Error, or [DONE]."""
+    content = {"anyOf": [ref(name), ref("Error")]}
+    described = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+    data = {"anyOf": [{"const": "[DONE]"}, described]}
+    return {"type": "object", "properties": {"data": data}, "required": ["data"]}
+
+
 OPERATIONS: Final = (
     Operation(
         "post",
         "/v1/chat/completions",
         "createChatCompletion",
         "The next message of a conversation, whole or as server-sent events.",
-        {"application/json": ref("ChatCompletion"), "text/event-stream": _TEXT},
+        {"application/json": ref("ChatCompletion"), "text/event-stream": _events("ChatCompletionChunk")},
         Body(
             chat_request.PARAMETERS,
             ("model", "messages"),

@@ -29,10 +29,12 @@ TOKENIZE: Final[Table] = {
 """`prompt` or `messages`, one of them; special tokens are put before a prompt, not before messages."""
 
 
-@checks.described(type="array", items={"type": "integer", "minimum": 0})
+_TOKEN: Final = checks.integer(0, 2**31 - 1)
+
+
+@checks.described(type="array", items=checks.schema_of(_TOKEN))
 def _tokens(name: str, value: Any) -> list[int]:
-    check = checks.integer(0, 2**31 - 1)
-    return [check(f"{name}[{index}]", token) for index, token in enumerate(checks.sequence(name, value))]
+    return [_TOKEN(f"{name}[{index}]", token) for index, token in enumerate(checks.sequence(name, value))]
 
 
 DETOKENIZE: Final[Table] = {"model": checks.string, "tokens": _tokens}
