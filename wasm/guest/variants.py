@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,7 @@ class Variant:
         kept = KEPT / f"{fingerprint(bench, self.version)}.wasm"
         try:
             if not kept.is_file():
-                partial = KEPT / self.module
+                partial = KEPT / f"{self.module}.{os.getpid()}"  # others may build it at the same time
                 build(self.version, partial, folder=bench, cache=bench / "cache")
                 partial.replace(kept)
             shutil.copyfile(kept, folder / self.module)
