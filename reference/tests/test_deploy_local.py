@@ -151,8 +151,12 @@ def test_an_update_and_a_failed_one_under_load_lose_no_request(deployed: Deploye
     assert done.exit_code == 0, done.output
     assert deployed.ready_on(1)
     with Load(deployed) as load:
-        done = deployed.deploy(serve={})
+        done = deployed.deploy()
         assert "nothing has changed" in done.output
+        done = deployed.deploy("--dry-run", env={"REALM_NOTE": "2"}, replicas=3)
+        assert '+    "REALM_NOTE": "2"' in done.output
+        assert "replace 2 replicas by 3, one at a time" in done.output
+        assert deployed.ready_on(1)
         done = deployed.deploy(env={"REALM_NOTE": "2"}, replicas=3)
         assert done.exit_code == 0, done.output
         assert deployed.ready_on(2, replicas=3)

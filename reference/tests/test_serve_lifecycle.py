@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from realm_reference.commands import keys
 
 COMMAND = [sys.executable, "-c", "from realm_reference.commands import serve; serve()"]
 SECONDS = 60.0
@@ -216,6 +218,37 @@ def test_sighup_does_not_end_it(start: Start) -> None:
     process.signal(signal.SIGHUP)
     wait_for(lambda: bool(process.logged("reloaded")), process)
     assert chat(process.connect()).status == 200
+
+
+def test_sighup_reads_the_keys_again(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+
+    def manage(*arguments: str) -> str:
+        done = CliRunner().invoke(keys, [*arguments, "--api-keys", str(file)])
+        assert done.exit_code == 0, done.output
+        return done.stdout.strip()
+
+    secret = manage("generate", "--tenant", "alice")
+    process = start("--http-port", "0", "--auth", "--api-keys", str(file))
+    process.wait_until_ready()
+    connection = process.connect()
+
+    def status() -> int:
+        connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {secret}"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+    assert status() == 200
+    good = file.read_text("utf-8")
+    file.write_text("no keys", "utf-8")
+    process.signal(signal.SIGHUP)
+    wait_for(lambda: bool(process.logged("not reloaded")), process)
+    assert status() == 200, "a file that cannot be read changes nothing"
+    file.write_text(good, "utf-8")
+    manage("disable", "--tenant", "alice")
+    process.signal(signal.SIGHUP)
+    wait_for(lambda: status() == 401, process)
 
 
 @pytest.mark.parametrize(

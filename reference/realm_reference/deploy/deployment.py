@@ -36,8 +36,8 @@ class Deployment:
         keys, tenants, ledger, env_file: files for `realm serve` and its environment, or None.
         env: variables of the servers' environment.
         serve: further options of `realm serve`, by name.
-        memory: limit of a replica, such as 2Gi.
-        cpus: limit of a replica.
+        memory: limit of a replica where the platform sets limits, such as 2Gi.
+        cpus: the same of its processors.
         drain_grace: seconds in which a stopping replica serves on while clients turn away.
         drain_timeout: seconds that running requests then have.
         max_replicas: for targets that scale by themselves; None keeps to `replicas`.

@@ -36,7 +36,7 @@ class Plan:
         env: variables on top of supervisord's own.
         env_file: a file of more of them, read when a replica starts, or None.
         folder: the replicas' working directory.
-        drain_seconds: how long a replica may take to stop.
+        version: of the server; another one is another revision.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Plan:
     env: dict[str, str]
     env_file: str | None
     folder: str
-    drain_seconds: int
+    version: str
 
     def text(self) -> str:
         """As it is kept, and as a diff shows it."""

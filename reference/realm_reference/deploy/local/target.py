@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from importlib.metadata import version
 from typing import Final
 
 from realm_reference.deploy.arguments import serve_arguments
@@ -38,7 +39,7 @@ def plan(deployment: Deployment) -> Plan:
         dict(deployment.env),
         _path(deployment.env_file),
         str(deployment.folder),
-        deployment.stop_seconds,
+        version("realm-harness"),
     )
 
 
