@@ -47,6 +47,12 @@ class EnvironmentProblem(click.ClickException):
     " --wasm {module}', or python:MODULE:FACTORY; 'realm abi docs' says what it has to answer.",
 )
 @click.option("--api-key", envvar="REALM_API_KEY", help="API key of the server (or REALM_API_KEY).")
+@click.option("--other-key", envvar="REALM_OTHER_KEY", help="Key of a second tenant, for cases about two.")
+@click.option(
+    "--limited-key",
+    envvar="REALM_LIMITED_KEY",
+    help="Key of a tenant with small limits, for those about 429.",
+)
 @click.option("--model", help="Model to ask for; the first in /v1/models when not given.")
 @click.option(
     "--level",
@@ -75,6 +81,8 @@ def conform(
     guest_file: Path | None,
     host_command: str | None,
     api_key: str | None,
+    other_key: str | None,
+    limited_key: str | None,
     model: str | None,
     level: str,
     globs: tuple[str, ...],
@@ -94,7 +102,7 @@ def conform(
     elif host_command is not None:
         run = run_on_host(host_command, api_key, model, timeout, globs)
     else:
-        run = run_on_server(str(url), websocket, api_key, model, timeout, globs)
+        run = run_on_server(str(url), websocket, api_key, (other_key, limited_key), model, timeout, globs)
     show_breaches(run, level)
     if json_file is not None:
         run.write(json_file)
@@ -128,11 +136,12 @@ def run_on_server(
     url: str,
     websocket: str | None,
     api_key: str | None,
+    tenants: tuple[str | None, str | None],
     model: str | None,
     timeout: float | None,
     globs: tuple[str, ...],
 ) -> RunResult:
-    """The chat cases against a server."""
+    """The chat cases against a server; `tenants` are the keys of another tenant and of a limited one."""
     cases = load_cases(globs)
     if not cases:
         raise no_case(globs, "CHAT-STREAM-007")
@@ -140,6 +149,7 @@ def run_on_server(
         target = discover(url, api_key=api_key, model=model, timeout=timeout, websocket=websocket)
     except (TargetUnavailable, ValueError) as error:
         raise EnvironmentProblem(str(error)) from None
+    target.other_key, target.limited_key = tenants
     click.echo(f"{len(cases)} cases against {target.address.url}, model {target.model}")
     return run_cases(cases, target, progress=show_progress)
 

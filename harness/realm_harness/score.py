@@ -27,7 +27,7 @@ SILENCE = 2.0
 """Seconds after which a planted hang counts as one."""
 
 SOCKET_CHAPTERS = frozenset({"wsauth", "wscalls", "wsframes"})
-TIMED_CHAPTERS = frozenset({"stream", "metrics", "concurrency", "cancel", "wscalls"})
+TIMED_CHAPTERS = frozenset({"stream", "metrics", "concurrency", "cancel", "tenants", "wscalls"})
 VISIBLE = Schedule(ttft=0.01, itl=0.02)
 """Slow enough for the cases that a server without latency leaves unjudged."""
 
@@ -137,6 +137,7 @@ def run_against(server: MockServer, cases: Iterable[Case]) -> list[CaseResult]:
     """Run cases against a MockServer that is started for it and stopped after it."""
     with server:
         target = discover(server.url, api_key=server.api_key, model=server.model, timeout=SILENCE)
+        target.other_key, target.limited_key = server.tenants.other_key, server.tenants.limited_key
         return run_cases(cases, target).results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -136,6 +137,8 @@ class ConformanceSession(CaseSession):
             )
         except (TargetUnavailable, ValueError) as error:
             raise pytest.UsageError(str(error)) from None
+        self.target.other_key = os.environ.get("REALM_OTHER_KEY")
+        self.target.limited_key = os.environ.get("REALM_LIMITED_KEY")
 
     def pytest_report_header(self) -> str:
         """Say what is tested."""

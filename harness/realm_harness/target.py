@@ -36,6 +36,8 @@ class Target:
         address: where its API is.
         model: the name that requests carry.
         api_key: the key, None for none.
+        other_key: of another tenant, None when not known.
+        limited_key: of a tenant with small limits, None when not known.
         timeouts: how long to wait, scaled by a warm-up request.
         cap_parameter: what the server calls the cap on an answer's tokens.
         server_header: the Server header of its replies.
@@ -51,12 +53,19 @@ class Target:
     websocket: Address | None = None
     log: WireLog = field(default_factory=WireLog)
     last: Exchange | None = None
+    other_key: str | None = None
+    limited_key: str | None = None
     _settled: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys, which nothing may show."""
+        return tuple(key for key in (self.other_key, self.limited_key, self.api_key) if key)
+
     def begin_case(self) -> None:
         """Forget the wire log and the last exchange: a new case starts."""
-        self.log = WireLog(self.api_key)
+        self.log = WireLog(self.keys)
         self.last = None
 
     def evidence(self, _case: Case) -> Evidence:

@@ -15,10 +15,10 @@ class WireLog:
     """Collects entries of all connections of one case; safe to use from several threads.
 
     Attributes:
-        secret: text that is replaced wherever it appears, or None.
+        secrets: texts that are replaced wherever they appear.
     """
 
-    secret: str | None = None
+    secrets: tuple[str, ...] = ()
     _start_ns: int = field(default_factory=time.perf_counter_ns)
     _entries: list[tuple[int, int, str, bytes]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -53,8 +53,8 @@ class WireLog:
 
     def _entry(self, at: int, tag: int, direction: str, data: bytes, *, several: bool) -> dict[str, object]:
         text = data.decode("utf-8", "backslashreplace")
-        if self.secret:
-            text = text.replace(self.secret, "***")
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
         if len(text) > MAX_ENTRY_CHARS:
             text = f"{text[:MAX_ENTRY_CHARS]}... ({len(text)} characters)"
         shown = ">" if direction == ">" else "<"

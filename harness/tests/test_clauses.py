@@ -44,7 +44,7 @@ def load_cases_of(chapter: str) -> list[str]:
 
 
 def test_globs_choose() -> None:
-    chosen = [case.id for case in load_cases(["CHAT-AUTH-*", "CHAT-STREAM-001"])]
+    chosen = [case.id for case in load_cases(["CHAT-AUTH-00[12]", "CHAT-STREAM-001"])]
     assert chosen == ["CHAT-AUTH-001", "CHAT-AUTH-002", "CHAT-STREAM-001"]
 
 

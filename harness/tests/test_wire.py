@@ -115,7 +115,7 @@ def test_leaving_closes_the_connection() -> None:
 
 
 def test_the_key_is_in_no_log_even_when_sent_in_pieces() -> None:
-    log = WireLog("top-secret")
+    log = WireLog(("top-secret",))
     with (
         scripted(plays(HEAD + b"Content-Length: 10\r\n\r\ntop-secret")) as address,
         Connection(address, QUICK, log) as connection,

@@ -31,6 +31,7 @@ CHAPTER_NAMES = {
     "metrics": "Metrics",
     "concurrency": "Concurrency",
     "cancel": "Cancellation",
+    "tenants": "Tenants and limits",
     "wsauth": "WebSocket: handshake",
     "wscalls": "WebSocket: calls",
     "wsframes": "WebSocket: frames",

@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from realm_mocks.server import logprobs
-from realm_mocks.server.errors import ApiError
+from realm_mocks.server.errors import ApiError, denied
 from realm_mocks.server.generation import Generation, generate
 from realm_mocks.server.metrics import CONTENT_TYPE, Meter, render
 from realm_mocks.server.model import answer_tokens, count_prompt_tokens
@@ -25,6 +25,7 @@ from realm_mocks.server.replies import Reply, stream_events, whole_reply
 from realm_mocks.server.request import ChatRequest, check_request, parse_body
 from realm_mocks.server.schedule import Schedule
 from realm_mocks.server.sender import send_stream, sleep_until
+from realm_mocks.server.tenants import Tenants
 from realm_mocks.server.tokens_api import detokenized, tokenized
 from realm_mocks.server.variation import State, Variation, bearer
 from realm_mocks.server.websocket import PATH, Session
@@ -34,6 +35,7 @@ MODEL = "scripted-1"
 CONTEXT_LENGTH = 8192
 RECORDS_KEPT = 100_000
 MAX_BODY = 8 * 2**20
+OPEN_PATHS = frozenset({"/health", "/metrics", "/mock/records"})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,16 +44,18 @@ class MockApp:
     """One server's routes and memory. Lives on one event loop."""
 
     def __init__(
-        self, schedule: Schedule, variations: Sequence[Variation], api_key: str | None, slots: int
+        self, schedule: Schedule, variations: Sequence[Variation], tenants: Tenants, slots: int
     ) -> None:
         self.schedule = schedule
         self.variations = variations
-        self.api_key = api_key
+        self.tenants = tenants
+        self._open = OPEN_PATHS.union(*(variation.unlocked for variation in variations))
+        self._key_after_body = any(variation.key_after_body for variation in variations)
         self.state = State(asyncio.Semaphore(slots))
         self.records: deque[RequestRecord] = deque(maxlen=RECORDS_KEPT)
         self.meter = Meter()
         self._numbers = itertools.count(1)
-        self._house = House(schedule, api_key, MODEL, self._said)
+        self._house = House(schedule, tenants.api_key, MODEL, self._said)
 
     def application(self) -> web.Application:
         """The aiohttp application."""
@@ -81,7 +85,8 @@ class MockApp:
                 if method and request.method not in (method, "HEAD" if method == "GET" else method):
                     message = f"{request.method} is not allowed here; use {method}"
                     raise ApiError(405, message, code="method_not_allowed", headers={"Allow": method})
-                self._check_key(request)
+                if not (self._key_after_body and handler == self._chat):
+                    self._check_key(request)
                 async with AsyncExitStack() as gates:
                     for variation in self.variations:
                         if variation.gate is not None:
@@ -96,17 +101,16 @@ class MockApp:
         return serve
 
     def _check_key(self, request: web.Request) -> None:
-        if self.api_key is None or request.path in ("/health", "/metrics", "/mock/records"):
+        if request.path in self._open:
             return
         header = request.headers.get("Authorization")
         checks = [v.authorized for v in self.variations if v.authorized is not None] or [bearer]
-        if not all(check(header, self.api_key) for check in checks):
-            raise ApiError(
-                401,
-                "Missing or wrong API key",
-                code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+        if self.tenants.knows(header, lambda given, key: all(check(given, key) for check in checks)):
+            return
+        error = denied()
+        for variation in self.variations:
+            error = variation.denied(header, error) if variation.denied else error
+        raise error
 
     def _respond(self, request: web.Request, reply: Reply) -> web.Response:
         for variation in self.variations:
@@ -127,8 +131,11 @@ class MockApp:
         try:
             chat = self._understand(raw)
             record.stream = chat.stream
+            if self._key_after_body:
+                self._check_key(request)
+            left = self.tenants.let_in(request.headers.get("Authorization"))
             async with self.state.slots:
-                response = await self._answer(request, chat, number, record)
+                response = await self._answer(request, chat, number, record, left)
             record.outcome = "completed"
             record.finished_ns = time.perf_counter_ns()
             return response
@@ -162,7 +169,12 @@ class MockApp:
         return chat
 
     async def _answer(
-        self, request: web.Request, chat: ChatRequest, number: int, record: RequestRecord
+        self,
+        request: web.Request,
+        chat: ChatRequest,
+        number: int,
+        record: RequestRecord,
+        left: dict[str, str],
     ) -> web.StreamResponse:
         generations = [self._generate(chat, choice, number) for choice in range(chat.n)]
         tokens = max(generation.completion_tokens for generation in generations)
@@ -175,12 +187,12 @@ class MockApp:
             for variation in self.variations:
                 whole = variation.whole(chat, whole) if variation.whole else whole
             await sleep_until(record.due_ns[-1])
-            return self._respond(request, Reply(200, whole))
+            return self._respond(request, Reply(200, whole, left))
         pieces = [self._pieces(chat, generation) for generation in generations]
         events = stream_events(chat, generations, pieces, self.schedule, record.id)
         for variation in self.variations:
             events = variation.events(chat, events) if variation.events else events
-        return await send_stream(request, self._stream_head(request), events, record, self.state)
+        return await send_stream(request, self._stream_head(request, left), events, record, self.state)
 
     def _generate(self, chat: ChatRequest, choice: int, number: int) -> Generation:
         tokens = answer_tokens(chat, choice, number, self.schedule.tokens)
@@ -208,8 +220,8 @@ class MockApp:
         wanted = (variation.session for variation in self.variations if variation.session is not None)
         return await next(wanted, Session)(self._house, request).serve()
 
-    def _stream_head(self, request: web.Request) -> Reply:
-        head = Reply(200, b"", {"Cache-Control": "no-cache"}, "text/event-stream; charset=utf-8")
+    def _stream_head(self, request: web.Request, left: dict[str, str]) -> Reply:
+        head = Reply(200, b"", {"Cache-Control": "no-cache", **left}, "text/event-stream; charset=utf-8")
         for variation in self.variations:
             head = variation.reply(request.path, head) if variation.reply else head
         return head

@@ -15,6 +15,7 @@ from realm_mocks.server.defects import (
     shape,
     steering,
     stopping,
+    tenants,
     text,
     transport,
     usage,
@@ -47,6 +48,7 @@ DEFECTS: Mapping[str, Variation] = _by_id(
     hostile.DEFECTS,
     websocket.DEFECTS,
     frames.DEFECTS,
+    tenants.DEFECTS,
 )
 """Planted defects: each breaks the contract, and some conformance case must see it."""
 

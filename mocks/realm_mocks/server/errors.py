@@ -28,3 +28,10 @@ class ApiError(Exception):
 def invalid(param: str | None, message: str, code: str | None = None) -> ApiError:
     """A 400 that names the parameter at fault."""
     return ApiError(400, message, param=param, code=code)
+
+
+def denied() -> ApiError:
+    """A 401 for a missing or wrong key."""
+    return ApiError(
+        401, "Missing or wrong API key", code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
+    )

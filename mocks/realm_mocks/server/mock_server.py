@@ -14,6 +14,7 @@ from realm_mocks.server.catalogue import find_variations
 from realm_mocks.server.connection import Site
 from realm_mocks.server.records import RequestRecord
 from realm_mocks.server.schedule import Schedule
+from realm_mocks.server.tenants import Tenants
 
 START_SECONDS = 10.0
 
@@ -29,7 +30,7 @@ class MockServer:
             brings its own schedule, which holds when none is given.
         defects: ids out of `realm_mocks.server.DEFECTS`.
         habits: ids out of `realm_mocks.server.HABITS`: innocent ways to differ.
-        api_key: when given, every API route asks for it.
+        api_key: when given, every API route asks for it, or for the key of another of its `tenants`.
         host: address to listen on.
         port: 0 takes a free one.
         slots: answers generated at a time; further requests wait.
@@ -56,6 +57,7 @@ class MockServer:
         wanted = (variation.schedule for variation in self.variations if variation.schedule is not None)
         self.schedule = schedule or next(wanted, Schedule())
         self.api_key = api_key
+        self.tenants = Tenants(api_key)
         self.host = host
         self.port = port
         self._slots = slots
@@ -115,7 +117,7 @@ class MockServer:
 
     async def _main(self) -> None:
         self._stop = asyncio.Event()
-        self._app = MockApp(self.schedule, self.variations, self.api_key, self._slots)
+        self._app = MockApp(self.schedule, self.variations, self.tenants, self._slots)
         runner = web.AppRunner(self._app.application(), **run_options())
         await runner.setup()
         try:

@@ -62,6 +62,9 @@ class Variation:
         metrics: bends the families of the page of metrics.
         reply: bends any whole reply; gets the request's path.
         authorized: replaces the check of an Authorization header: (header, key) -> allowed.
+        denied: bends the refusal of a key; gets the Authorization header.
+        key_after_body: the key is checked when the body has been.
+        unlocked: paths that need no key.
         on_error: runs when a request was refused.
         on_disconnect: runs when a client went away; gets the seconds that the answer would still have taken.
         incoming: bends the bytes that a connection brings, before HTTP is read in them.
@@ -85,6 +88,9 @@ class Variation:
     metrics: Callable[[list[Family], State], list[Family]] | None = None
     reply: Callable[[str, Reply], Reply] | None = None
     authorized: Callable[[str | None, str], bool] | None = None
+    denied: Callable[[str | None, ApiError], ApiError] | None = None
+    key_after_body: bool = False
+    unlocked: frozenset[str] = frozenset()
     on_error: Callable[[State, ApiError], None] | None = None
     on_disconnect: Callable[[State, float], Awaitable[None]] | None = None
     incoming: Callable[[bytes], bytes] | None = None
