@@ -6,15 +6,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import openai
 import pytest
 import wasmtime
 from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
 from realm_mocks.server import MockServer, Schedule
 from realm_reference.model.transformer import Transformer
 from realm_reference.orchestration import GuestLimits
+from realm_reference.server.tenancy import open_tenancy
+from realm_reference.tenants import keyfile
+from realm_reference.tenants.keys import generate
 
 StartServer = Callable[..., Awaitable[Any]]
 HELLO: list[Any] = [{"role": "user", "content": "hello world"}]
@@ -259,3 +264,53 @@ async def test_a_server_error_is_raised(start_server: StartServer) -> None:
         with pytest.raises(openai.InternalServerError) as failed:
             await client.chat.completions.create(model=server.model, messages=HELLO)
     assert failed.value.code == "guest_fault"
+
+
+class Shirt(BaseModel):
+    """What a structured answer is parsed into."""
+
+    colour: Literal["red", "green"]
+    clean: bool
+
+
+async def test_structured_answers(server: Any) -> None:
+    async with Peer(server.url, server.model).client() as client:
+        asked: dict[str, Any] = {
+            "model": server.model,
+            "messages": HELLO,
+            "response_format": Shirt,
+            "temperature": 1.5,
+            "seed": 4,
+        }
+        whole = await client.chat.completions.parse(**asked)
+        async with client.chat.completions.stream(**asked) as stream:
+            streamed = await stream.get_final_completion()
+    parsed = whole.choices[0].message.parsed
+    assert isinstance(parsed, Shirt)
+    assert streamed.choices[0].message.parsed == parsed
+
+
+async def test_a_limit_is_a_rate_limit_error_and_is_waited_out(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, keys = tmp_path / "tenants.toml", tmp_path / "keys.json"
+    limits.write_text("[defaults]\nrequests_per_minute = 6\nrequests_burst = 2\n")
+    key, kept = generate("alice", "", "")
+    keyfile.change(keys, lambda known: (*known, kept), create=True)
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def no_sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("openai._base_client.anyio.sleep", no_sleep)
+    with open_tenancy(keys, limits, None) as tenancy:
+        server = await start_server(tenancy=tenancy)
+        async with Peer(server.url, server.model).client(api_key=key, max_retries=1) as client:
+            for _ in range(2):
+                await client.chat.completions.create(model=server.model, messages=HELLO, max_tokens=1)
+            with pytest.raises(openai.RateLimitError) as refused:
+                await client.chat.completions.create(model=server.model, messages=HELLO, max_tokens=1)
+    assert slept == [float(refused.value.response.headers["retry-after"])]
+    assert refused.value.response.headers["x-ratelimit-remaining-requests"] == "0"
