@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from realm_harness.answers import Json, shown
-from realm_harness.case import Broken, Unjudged, case, demand
+from realm_harness.case import Broken, Unjudged, Unsupported, case, demand
+from realm_harness.prompts import HELLO
 from realm_harness.target import MODELS, Target
 
 
@@ -67,6 +68,23 @@ def test_health(target: Target) -> None:
     """What GET /health says."""
     exchange = target.get("/health")
     raise Unjudged(f"GET /health: {exchange.status} {shown(exchange.body.decode('utf-8', 'replace'), 80)}")
+
+
+@case("CHAT-OPS-003", clause_id="ops.health-ok", reason="a healthy server is taken out of service by it")
+def test_health_is_200(target: Target) -> None:
+    """GET /health gets 200 while a chat request is answered."""
+    if target.get("/health").status in (404, 405):
+        raise Unsupported("the server has no /health")
+    target.ask(HELLO, 4)
+    status = target.get("/health").status
+    demand(status == 200, f"GET /health got {status} from a server that has just answered a chat request")
+
+
+@case("CHAT-OPS-004", clause_id="ops.ready", reason="a server that loads is alive and must get no requests")
+def test_ready(target: Target) -> None:
+    """What GET /ready says."""
+    exchange = target.get("/ready")
+    raise Unjudged(f"GET /ready: {exchange.status} {shown(exchange.body.decode('utf-8', 'replace'), 80)}")
 
 
 @case("CHAT-OPS-002", clause_id="ops.metrics", reason="operators watch it")

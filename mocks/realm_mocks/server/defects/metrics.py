@@ -1,4 +1,4 @@
-"""Defects of the page of metrics."""
+"""Defects of the routes for operators: the page of metrics, the health."""
 
 from __future__ import annotations
 
@@ -113,7 +113,17 @@ def _label_messages(families: Families, state: State) -> Families:
     return _on("realm_requests_errors_total", lambda f: replace(f, samples=labelled))(families, state)
 
 
+def _unwell(path: str, reply: Reply) -> Reply:
+    return Reply(503, {"status": "unhealthy"}) if path == "/health" else reply
+
+
 DEFECTS = (
+    Variation(
+        "health-unwell",
+        "/health answers 503 while everything works",
+        "realm-defects 29",
+        reply=_unwell,
+    ),
     Variation(
         "metrics-web-page",
         "the metrics are labelled text/html",
