@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from realm_abi.guests import guest_bytes
-from realm_harness.guestsuite.replay import Recorder, Request, Take, follows
+from realm_harness.guestsuite.recording import Recorder, Request, Take
+from realm_harness.guestsuite.replay import follows
 from realm_harness.guestsuite.score import build_variants, record_healthy, records, verdicts_of
 from realm_harness.guestsuite.subject import GuestSubject
 from realm_mocks.host import Fault, Grow, Return, Trap, load_guest, shared_runtime

@@ -27,7 +27,8 @@ from realm_harness.case import load_cases
 from realm_harness.conform import judge
 from realm_harness.guestsuite import GUEST
 from realm_harness.guestsuite.conform import guest_cases
-from realm_harness.guestsuite.replay import Recorder, Take, follows
+from realm_harness.guestsuite.recording import Recorder, Take
+from realm_harness.guestsuite.replay import follows
 from realm_harness.guestsuite.subject import GuestSubject
 from realm_harness.results import Told, restored
 from realm_harness.score import DefectScore, Score
