@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 KEY_VARIABLE = "REALM_API_KEY"
+OTHER_VARIABLE = "REALM_OTHER_KEY"
+LIMITED_VARIABLE = "REALM_LIMITED_KEY"
 DEFAULT_MODEL = "smollm2-135m"
 # Short answers, so that even a slow server completes requests in a short test.
 LOAD_MAX_TOKENS = 32
@@ -35,6 +37,16 @@ class Options:
         """Whether the reference's model is a known one that may have to be fetched first."""
         return not Path(self.served_model).exists()
 
+    @property
+    def tenant_keys(self) -> dict[str, str]:
+        """The keys of the reference's tenants, by variable; each holds the first, so that whoever hides that
+        one hides them all.
+        """
+        if self.target is not None or self.api_key is None:
+            return {}
+        names = {KEY_VARIABLE: "", OTHER_VARIABLE: "-other", LIMITED_VARIABLE: "-limited"}
+        return {variable: self.api_key + name for variable, name in names.items()}
+
     def environment(self) -> dict[str, str]:
         """The children's environment. The key travels here, for argument lists are public on a machine."""
         environment = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
@@ -42,4 +54,4 @@ class Options:
         environment["PYTHONIOENCODING"] = "utf-8"
         if self.api_key:
             environment[KEY_VARIABLE] = self.api_key
-        return environment
+        return environment | self.tenant_keys

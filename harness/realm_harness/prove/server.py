@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from realm_harness.prove.options import Options
+from realm_harness.prove.options import KEY_VARIABLE, LIMITED_VARIABLE, OTHER_VARIABLE, Options
 from realm_harness.prove.processes import Child, realm_command
 from realm_harness.report.text import visible
 
 READY_SECONDS = 180.0
 _POLL_SECONDS = 0.05
+_LIMITS = "[tenants.limited]\nrequests_per_minute = 60\nrequests_burst = 3\n"
 
 
 class ServerFailed(Exception):
@@ -59,12 +60,15 @@ def reference_server(
 
     Raises ServerFailed.
     """
-    ready, keys = work / "ready.json", work / "keys.json"
-    keys.write_text(json.dumps([{"key": options.api_key, "tenant_id": "prove"}]), encoding="utf-8")
+    ready, keys, tenants = work / "ready.json", work / "keys.json", work / "tenants.toml"
+    names = {KEY_VARIABLE: "prove", OTHER_VARIABLE: "other", LIMITED_VARIABLE: "limited"}
+    entries = [{"key": key, "tenant_id": names[of]} for of, key in options.tenant_keys.items()]
+    keys.write_text(json.dumps(entries), encoding="utf-8")
+    tenants.write_text(_LIMITS, encoding="utf-8")
     command = realm_command(
         *("serve", "--http", "--host", "127.0.0.1", "--http-port", "0"),
         *("--model", options.served_model, "--ready-file", str(ready)),
-        *("--auth", "--api-keys", str(keys)),
+        *("--auth", "--api-keys", str(keys), "--tenants", str(tenants)),
     )
     with (options.out / "server.log").open("w", encoding="utf-8", buffering=1) as log:
 
