@@ -1,6 +1,7 @@
 """What one tenant's flood does to another's time to first token, on a server of `realm serve`.
 
-A light tenant asks one thing at a time, with pauses; a flooding one keeps many requests running and more
+A light tenant asks one thing at a time and pauses twice as long as it waits for a first token alone, so that
+it wants less than its half of the engine; a flooding one keeps many requests running and more
 waiting. Rounds without and with the flood take turns, so that what the machine does besides falls on both.
 """
 
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -84,11 +86,12 @@ async def run(settings: Settings) -> dict[str, Any]:
     draw = random.Random(settings.seed)
     times: dict[str, list[list[float]]] = {"alone": [], "flooded": [], "own": []}
     async with _serving(settings.model) as server, server.session(server.light) as light:
-        await _light(light, server, settings, draw)  # warms up
+        alone = await _light(light, server, settings, draw, 0.0)  # warms up, too
+        pause = 2 * statistics.median(alone) / 1e3
         for _ in range(settings.rounds):
-            times["alone"].append(await _light(light, server, settings, draw))
+            times["alone"].append(await _light(light, server, settings, draw, pause))
             async with _flood(server, settings, draw) as own:
-                times["flooded"].append(await _light(light, server, settings, draw))
+                times["flooded"].append(await _light(light, server, settings, draw, pause))
             times["own"].append(own)
     return {"settings": vars(settings), "ttft_ms": times, "summary": summary(times)}
 
@@ -128,11 +131,11 @@ def table(result: dict[str, Any]) -> list[str]:
 
 
 async def _light(
-    session: aiohttp.ClientSession, server: Server, settings: Settings, draw: random.Random
+    session: aiohttp.ClientSession, server: Server, settings: Settings, draw: random.Random, pause: float
 ) -> list[float]:
     times = []
     for _ in range(settings.requests):
-        await asyncio.sleep(draw.uniform(0.0, 0.2))
+        await asyncio.sleep(draw.uniform(0.5, 1.5) * pause)
         times.append(await _first_token_ms(session, server, settings, draw, max_tokens=4))
     return times
 
