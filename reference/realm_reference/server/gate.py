@@ -19,6 +19,9 @@ from realm_reference.server.middleware import refusing
 from realm_reference.server.service import Service
 from realm_reference.server.settings import ServerSettings
 
+SETTLE_SECONDS: Final = 0.1
+"""Many turns of the event loop; an accepted socket needs three to become a connection."""
+
 RESERVED_DESCRIPTORS: Final = 256
 """For the model's files, the listening sockets, the event loop, logs."""
 
@@ -123,3 +126,11 @@ class GatedSite(web.SockSite):
         gate = Gate(server, settings, refusing(self._service.metrics), limit)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(gate, sock=self._sock, backlog=self._backlog)
+
+    async def retire(self) -> None:
+        """Accept no more, and lose none of those who were accepted just now: until they are connections,
+        asyncio resets them when its server is closed.
+        """
+        asyncio.get_running_loop().remove_reader(self._sock.fileno())
+        await asyncio.sleep(SETTLE_SECONDS)
+        await self.stop()

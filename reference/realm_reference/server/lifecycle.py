@@ -78,7 +78,8 @@ class RunningServer:
         self.service.leaving = True
         if self._shared:
             for site in list(api.sites):
-                await site.stop()
+                if isinstance(site, GatedSite):
+                    await site.retire()
         clock = asyncio.get_running_loop().time
         end = clock() + self.service.settings.leave_seconds
         while clock() < end and not hurry.is_set():
