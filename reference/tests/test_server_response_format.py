@@ -120,3 +120,19 @@ async def test_what_cannot_be_kept_is_refused(
     assert response.status == 400, await response.text()
     assert (await response.json())["error"]["param"] == param
     assert server.service.engine.open_sessions == 0
+
+
+async def test_a_schema_that_costs_too_much_is_the_requests_fault(
+    server: Any, client: aiohttp.ClientSession
+) -> None:
+    """It compiles, and only its use shows the price: with each token thousands of ways stay open."""
+    ways = [
+        {"type": "object", "properties": {f"p{way}": {"type": "string"}}, "required": [f"p{way}"]}
+        for way in range(2500)
+    ]
+    body = server.body(response_format=schema_format({"anyOf": ways}), max_tokens=20)
+    response = await client.post(CHAT, json=body)
+    assert response.status == 400, await response.text()
+    error = (await response.json())["error"]
+    assert (error["param"], error["code"]) == ("response_format", "too_complex")
+    assert server.service.engine.open_sessions == 0

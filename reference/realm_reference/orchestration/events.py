@@ -49,6 +49,7 @@ class FailureKind(StrEnum):
 
     GUEST_FAULT = "guest_fault"  # trapped, looped, lied, broke the contract
     LIMIT = "limit"  # a limit of the request's: sessions, host calls
+    FORMAT = "format"  # the response format costs more than it may
     DEADLINE = "deadline"  # the wall clock
     CONTEXT_FULL = "context_full"
     OUT_OF_MEMORY = "out_of_memory"

@@ -131,6 +131,8 @@ class GrammarProcessor:
             del self._consumed[same:]
         fresh = list(generated[same:])
         taken = self._matcher.try_consume_tokens(fresh)
+        if self._matcher.is_error():
+            raise GrammarFault
         self._consumed += fresh[:taken]
         return taken == len(fresh)
 

@@ -32,7 +32,7 @@ class _Shaped(HostCalls):
 
     def _too_complex(self) -> AbiError:
         message = "The response format needs more work for a token than this server allows."
-        self._generation.cancel(Failed(FailureKind.LIMIT, message))
+        self._generation.cancel(Failed(FailureKind.FORMAT, message))
         return AbiError(ErrorCode.limit_exceeded, "the grammar")
 
 

@@ -11,6 +11,8 @@ def failure(failed: Failed, prompt_param: str, retry_after: int) -> ApiError:
     kind, message = failed.kind, failed.message
     if kind is FailureKind.CONTEXT_FULL:
         return invalid(prompt_param, message, "context_length_exceeded")
+    if kind is FailureKind.FORMAT:
+        return invalid("response_format", message, "too_complex")
     if kind is FailureKind.DEADLINE:
         return ApiError(504, message, type=SERVER, code="timeout")
     if kind is FailureKind.OUT_OF_MEMORY:
