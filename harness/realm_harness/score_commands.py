@@ -119,8 +119,7 @@ def score_on_servers(globs: Names, wanted: Names) -> Score:
 def score_on_hosts(globs: Names, wanted: Names, file: Path | None = None) -> Score:
     """The host cases on MockHosts, or on the hosts of a file."""
     try:
-        from realm_harness.hostsuite.conform import host_cases
-        from realm_harness.hostsuite.score import NoHosts, hosts_of, score_hosts
+        from realm_harness.hostsuite.score import NoHosts, asked, hosts_of, score_hosts
     except ModuleNotFoundError as missing:
         raise guests_need(missing) from None
     try:
@@ -128,7 +127,7 @@ def score_on_hosts(globs: Names, wanted: Names, file: Path | None = None) -> Sco
     except NoHosts as reason:
         raise EnvironmentProblem(str(reason)) from None
     known_only(wanted, list(hosts.defects))
-    cases = host_cases(globs)
+    cases = asked(hosts, globs)
     if not cases:
         raise no_case(globs, "HOST-FORWARD-PTR-001")
     count = len(wanted or hosts.defects)

@@ -13,13 +13,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol, cast
 
 from realm_mocks.host.defects import host_defects
-from realm_mocks.host.probed import mock_host
+from realm_mocks.host.probed import ProbedMock
 
 from realm_harness.case import Case
 from realm_harness.conform import run_cases
@@ -43,6 +43,12 @@ SLOW = frozenset(
     )
 )
 """Cases that take seconds: they run on the healthy host and on the defects that are theirs to catch."""
+
+
+class PatientMock(ProbedMock):
+    """The healthy MockHost on a machine that has other things to do."""
+
+    limits = replace(ProbedMock.limits, guest_seconds=3.0)
 
 
 class PlantedHost(Planted, Protocol):
@@ -82,7 +88,7 @@ class NoHosts(Exception):
 def hosts_of(file: Path | None = None) -> Hosts:
     """The table `HOSTS` of a Python file, or the MockHosts. Raises NoHosts."""
     if file is None:
-        return Hosts("MockHost", mock_host, cast(Mapping[str, PlantedHost], host_defects()))
+        return Hosts("MockHost", PatientMock, cast(Mapping[str, PlantedHost], host_defects()))
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if not file.is_file() or spec is None or spec.loader is None:
         raise NoHosts(f"{file} is no Python file; name one with a table HOSTS")
