@@ -7,6 +7,7 @@ from realm_reference.orchestration.events import (
     FailureKind,
     Finished,
     FinishReason,
+    PromptScored,
     Token,
 )
 from realm_reference.orchestration.generation import Generation
@@ -28,6 +29,7 @@ __all__ = [
     "Inexpressible",
     "Orchestrator",
     "Prompt",
+    "PromptScored",
     "QueueFull",
     "Token",
 ]

@@ -1,5 +1,5 @@
-"""What a generation reports, in order: any number of `Token`, then one `Finished` or one `Failed`, then
-nothing.
+"""What a generation reports, in order: `PromptScored` if that was asked for, any number of `Token`, then one
+`Finished` or one `Failed`, then nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,16 @@ class Token:
     logprob: float | None
     counted: bool = True
     scores: TokenLogprobs | None = None
+
+
+@dataclass(frozen=True)
+class PromptScored:
+    """The prompt's tokens and what the model says of each after those before it; of the first, nothing. It
+    comes before any token.
+    """
+
+    tokens: tuple[int, ...]
+    scores: tuple[TokenLogprobs | None, ...]
 
 
 class FinishReason(StrEnum):
@@ -68,5 +78,5 @@ class Failed:
     message: str
 
 
-Event = Token | Finished | Failed
+Event = PromptScored | Token | Finished | Failed
 End = Finished | Failed

@@ -13,7 +13,15 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from realm_reference.engine import StepRecord
-from realm_reference.orchestration.events import End, Event, Failed, FailureKind, Token
+from realm_reference.orchestration.events import (
+    End,
+    Event,
+    Failed,
+    FailureKind,
+    Finished,
+    PromptScored,
+    Token,
+)
 
 # Tokens that may wait for a reader. Past that the guest waits, and after STALL_SECONDS the reader is given
 # up.
@@ -59,7 +67,7 @@ class Generation:
         while True:
             event = await self.next_event()
             yield event
-            if not isinstance(event, Token):
+            if isinstance(event, Finished | Failed):
                 return
 
     async def next_event(self) -> Event:
@@ -118,7 +126,7 @@ class Generation:
         if self._steps_taken <= FIRST_STEPS or self._steps_taken % LATER_STEPS == 0:
             self.steps.append(record)
 
-    def put(self, token: Token) -> None:
+    def put(self, token: PromptScored | Token) -> None:
         """Hand on a token, waiting while the buffer is full; a reader that takes nothing for too long is
         given up.
         """

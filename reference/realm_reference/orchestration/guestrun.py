@@ -97,6 +97,9 @@ class GuestRunner:
 
     def _run(self, host: HostFunctions, request: GenerationRequest, generation: Generation) -> End:
         try:
+            host.score_prompt()
+            if request.max_tokens == 0:
+                return Finished(FinishReason.LENGTH, request.prompt.tokens, 0)
             with (
                 self.sandboxes,
                 closing(self.runtime.instantiate(self.module, host, self.limits.sandbox)) as instance,

@@ -14,10 +14,11 @@ from realm_abi.hostapi import HandleKind
 
 from realm_reference.engine import Engine, Session
 from realm_reference.model.model import Model
-from realm_reference.orchestration.events import Failed, FailureKind
+from realm_reference.orchestration.events import Failed, FailureKind, PromptScored
 from realm_reference.orchestration.limits import GuestLimits
 from realm_reference.orchestration.output import Output, Sink
 from realm_reference.orchestration.request import GenerationRequest
+from realm_reference.orchestration.scoring import score_prompt
 
 # The handle of the model that the request is for. A guest sees no other: handles are indices into its own
 # tables.
@@ -72,6 +73,25 @@ class HostCalls:
         for session in self._sessions.values():
             session.free()
         self._sessions.clear()
+
+    def score_prompt(self) -> None:
+        """Tell the log probabilities of the prompt's own tokens, if the request wants them."""
+        request = self._request
+        if not request.score_prompt or request.logprobs is None:
+            return
+        ids = request.prompt.tokenized(self._model.tokenizer)
+        session = self._engine.open(request.tenant)
+        self._generation.on_cancel(session.cancel)
+        try:
+            scores = score_prompt(session, ids, request.logprobs)
+        finally:
+            session.free()
+        self._generation.put(PromptScored(tuple(ids), scores))
+
+    def _given_ids(self, text: str) -> list[int] | None:
+        """The ids that the client gave for its prompt, when `text` is that prompt."""
+        prompt = self._request.prompt
+        return list(prompt.ids) if prompt.ids is not None and text == prompt.text else None
 
     def _spend(self) -> None:
         """Count one host call; a guest that calls without end is stopped, long before the deadline."""

@@ -131,7 +131,10 @@ class HostFunctionsV1(HostCalls):
         """Write token ids, BOS first (once); returns their count."""
         self._spend()
         self._own_model(model_id)
-        return put(np.array(encode_with_bos(self._model.tokenizer, text), np.uint32), out)
+        ids = self._given_ids(text)
+        if ids is None:
+            ids = encode_with_bos(self._model.tokenizer, text)
+        return put(np.array(ids, np.uint32), out)
 
     def realm_decode_tokens(self, model_id: int, ids: U32, out: U8, /) -> int:
         """Write the raw bytes of tokens, control tokens left out; returns how many."""

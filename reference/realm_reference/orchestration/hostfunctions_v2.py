@@ -52,9 +52,11 @@ class HostFunctionsV2(HostCalls):
         """Write the text's token ids, unless `out` is empty; returns their count."""
         self._spend()
         self._own_model(model)
-        ids = self._model.tokenizer.encode(
-            text, add_bos=bool(flags & _ADD_BOS), parse_special=bool(flags & _PARSE_SPECIAL)
-        )
+        ids = self._given_ids(text)
+        if ids is None:
+            ids = self._model.tokenizer.encode(
+                text, add_bos=bool(flags & _ADD_BOS), parse_special=bool(flags & _PARSE_SPECIAL)
+            )
         return put(np.array(ids, np.uint32), out) if len(out) else len(ids)
 
     def realm_decode(self, model: int, ids: U32, flags: int, out: U8, /) -> int:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from realm_abi.errors import AbiError, ErrorCode
 
 from realm_reference.engine import StepRecord
-from realm_reference.orchestration.events import Failed, FailureKind, Token
+from realm_reference.orchestration.events import Failed, FailureKind, PromptScored, Token
 from realm_reference.orchestration.logprobs import TokenLogprobs
 
 # The longest token text plausible: what was held back for a stop string, and one token more.
@@ -27,8 +27,8 @@ class Sink(Protocol):
     def stepped(self, record: StepRecord) -> None:
         """The engine took a step for it."""
 
-    def put(self, token: Token) -> None:
-        """Take a token."""
+    def put(self, token: PromptScored | Token) -> None:
+        """Take a token, or what comes before all."""
 
     def cancel(self, cause: Failed | None = None) -> None:
         """Stop the work."""

@@ -19,7 +19,7 @@ from realm_abi.sandbox import Runtime
 
 from realm_reference.engine import Engine, StepRecord
 from realm_reference.model.model import Model
-from realm_reference.orchestration.events import Failed, Token
+from realm_reference.orchestration.events import Failed, PromptScored, Token
 from realm_reference.orchestration.hostcalls import MODEL_HANDLE
 from realm_reference.orchestration.limits import GuestLimits
 from realm_reference.orchestration.output import Sink
@@ -98,7 +98,7 @@ class _Quiet:
         """As the asking guest's request."""
         self._asker.stepped(record)
 
-    def put(self, token: Token) -> None:
+    def put(self, token: PromptScored | Token) -> None:
         """Nobody reads along."""
 
     def cancel(self, cause: Failed | None = None) -> None:

@@ -11,11 +11,20 @@ from realm_reference.orchestration.grammar import Grammar
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as the guest gets it, and the number of tokens that it is to the model, BOS included."""
+    """A prompt as the guest gets it, and the number of tokens that it is to the model, BOS included.
+
+    `ids` are there if the client gave token ids: the host then encodes `text`, which is what they spell, as
+    these, because another encoding of it may be what the model would choose.
+    """
 
     text: str
     tokens: int
     add_bos: bool
+    ids: tuple[int, ...] | None = None
+
+    def tokenized(self, tokenizer: Tokenizer) -> list[int]:
+        """Its token ids, BOS included."""
+        return list(self.ids) if self.ids else tokenizer.encode(self.text, add_bos=self.add_bos)
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class GenerationRequest:
 
     `tenant` is whose guest runs it and on whose share of the engine. What the ABI does not know is done by
     the host: `logit_bias` (by token), the two penalties, `grammar`, and `logprobs`, which is how many
-    alternatives to report with each token (None reports nothing).
+    alternatives to report with each token (None reports nothing), with `score_prompt` the prompt's too.
     """
 
     prompt: Prompt
@@ -42,6 +51,7 @@ class GenerationRequest:
     frequency_penalty: float = 0.0
     grammar: Grammar | None = None
     logprobs: int | None = None
+    score_prompt: bool = False
     tenant: str = ""
 
     @property
@@ -69,3 +79,9 @@ def prepare_prompt(tokenizer: Tokenizer, text: str, *, abi_version: int) -> Prom
     wanted = tokenizer.bos_id is not None and (abi_version == 1 or tokenizer.adds_bos)
     add_bos = wanted and ids[:1] != [tokenizer.bos_id]
     return Prompt(text, len(ids) + add_bos, add_bos)
+
+
+def prompt_of_ids(tokenizer: Tokenizer, ids: tuple[int, ...]) -> Prompt:
+    """A prompt that a client gave as token ids, which has all that it wants in it."""
+    text = tokenizer.decode(ids, skip_special=False).decode("utf-8", "replace")
+    return Prompt(text, len(ids), add_bos=False, ids=ids)

@@ -1,4 +1,4 @@
-"""OpenAI's answer objects: chat completion, its chunks, usage."""
+"""OpenAI's answer objects: chat and text completions, their chunks, usage."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from realm_reference.model.tokenizer import Tokenizer
+from realm_reference.server.logprobs import ScoredToken, chat_logprobs, completion_logprobs
 from realm_reference.server.turn import Piece
 
 Json = dict[str, Any]
+
+_TEXT: Final = "text_completion"
 
 
 @dataclass(frozen=True)
@@ -35,67 +39,111 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class ChatAnswer:
-    """What all objects of one answer share: id, creation time (Unix seconds), model, fingerprint."""
+class _TextAnswer:
+    """What all objects of one answer share: model, fingerprint, creation time (Unix seconds)."""
 
     model: str
     fingerprint: str
+    tokenizer: Tokenizer
     include_usage: bool = False
-    id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(16)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def role(self, index: int) -> Json:
-        """The first chunk of a choice."""
-        return self._chunk([_choice(index, {"role": "assistant", "content": ""}, None)])
-
-    def piece(self, index: int, piece: Piece) -> Json:
-        """A chunk of a choice's message."""
-        return self._chunk([_choice(index, {"content": piece.text}, None, piece)])
-
-    def finish(self, index: int, reason: str | None, last: Piece) -> Json:
-        """The chunk with a choice's one finish reason, and what was left for the end."""
-        return self._chunk([_choice(index, {}, reason, last)])
-
-    def usage(self, usage: Usage) -> Json:
-        """The last chunk, for a client that asked for usage."""
-        return {**self._chunk([]), "usage": usage.json()}
-
-    def whole(self, choices: Sequence[tuple[Piece, str | None]], usage: Usage) -> Json:
-        """The one object of an answer that is not streamed."""
+    def _object(self, id: str, kind: str, choices: list[Json]) -> Json:
         return {
-            **self._head("chat.completion"),
-            "choices": [
-                {
-                    "index": index,
-                    "message": {"role": "assistant", "content": message.text, "refusal": None},
-                    "logprobs": _logprobs(message.logprobs),
-                    "finish_reason": reason,
-                }
-                for index, (message, reason) in enumerate(choices)
-            ],
-            "usage": usage.json(),
-        }
-
-    def _chunk(self, choices: list[Json]) -> Json:
-        chunk: Json = {**self._head("chat.completion.chunk"), "choices": choices}
-        # With include_usage every chunk has the key, null until the last; without it no chunk has.
-        return {**chunk, "usage": None} if self.include_usage else chunk
-
-    def _head(self, kind: str) -> Json:
-        return {
-            "id": self.id,
+            "id": id,
             "object": kind,
             "created": self.created,
             "model": self.model,
             "system_fingerprint": self.fingerprint,
+            "choices": choices,
         }
 
-
-def _choice(index: int, delta: Json, finish_reason: str | None, piece: Piece | None = None) -> Json:
-    # In a stream only chunks that bring some have logprobs; in a whole answer an empty list says "none came".
-    logprobs = _logprobs(piece.logprobs or None) if piece else None
-    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+    def _with_usage(self, chunk: Json, usage: Usage | None = None) -> Json:
+        # With include_usage every chunk has the key, null until the last; without it no chunk has.
+        return {**chunk, "usage": usage.json() if usage else None} if self.include_usage else chunk
 
 
-def _logprobs(content: list[Json] | None) -> Json | None:
-    return None if content is None else {"content": content, "refusal": None}
+@dataclass(frozen=True)
+class ChatAnswer(_TextAnswer):
+    """The objects of a chat completion."""
+
+    id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(16)}")
+
+    def begin(self, index: int) -> Json | None:
+        """The first chunk of a choice has the role."""
+        return self._chunk([self._choice(index, {"role": "assistant", "content": ""}, None)])
+
+    def piece(self, index: int, piece: Piece) -> Json:
+        """A chunk of a choice's message."""
+        return self._chunk([self._choice(index, {"content": piece.text}, None, piece)])
+
+    def finish(self, index: int, reason: str | None, last: Piece) -> Json:
+        """The chunk with a choice's one finish reason, and what was left for the end."""
+        delta = {"content": last.text} if last.text else {}
+        return self._chunk([self._choice(index, delta, reason, last)])
+
+    def usage(self, usage: Usage) -> Json:
+        """The last chunk, for a client that asked for usage."""
+        return self._chunk([], usage)
+
+    def whole(self, choices: Sequence[tuple[Piece, str | None]], usage: Usage) -> Json:
+        """The one object of an answer that is not streamed."""
+        listed = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": message.text, "refusal": None},
+                "logprobs": self._logprobs(message.scored),
+                "finish_reason": reason,
+            }
+            for index, (message, reason) in enumerate(choices)
+        ]
+        return {**self._object(self.id, "chat.completion", listed), "usage": usage.json()}
+
+    def _chunk(self, choices: list[Json], usage: Usage | None = None) -> Json:
+        return self._with_usage(self._object(self.id, "chat.completion.chunk", choices), usage)
+
+    def _choice(self, index: int, delta: Json, reason: str | None, piece: Piece | None = None) -> Json:
+        # In a stream only chunks that bring some have logprobs; in a whole answer an empty list says "none".
+        logprobs = self._logprobs(piece.scored or None) if piece else None
+        return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+
+    def _logprobs(self, scored: list[ScoredToken] | None) -> Json | None:
+        return None if scored is None else chat_logprobs(scored, self.tokenizer)
+
+
+@dataclass(frozen=True)
+class CompletionAnswer(_TextAnswer):
+    """The objects of a text completion; its chunks look like the whole."""
+
+    id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(16)}")
+
+    def begin(self, index: int) -> Json | None:
+        """Text has no role."""
+        return None
+
+    def piece(self, index: int, piece: Piece) -> Json:
+        """A chunk of a choice's text."""
+        return self.finish(index, None, piece)
+
+    def finish(self, index: int, reason: str | None, last: Piece) -> Json:
+        """The chunk with a choice's one finish reason, and what was left for the end."""
+        scored = Piece(last.text, last.scored or None)
+        return self._with_usage(self._object(self.id, _TEXT, [self._choice(index, scored, reason)]))
+
+    def usage(self, usage: Usage) -> Json:
+        """The last chunk, for a client that asked for usage."""
+        return self._with_usage(self._object(self.id, _TEXT, []), usage)
+
+    def whole(self, choices: Sequence[tuple[Piece, str | None]], usage: Usage) -> Json:
+        """The one object of an answer that is not streamed."""
+        listed = [self._choice(index, text, reason) for index, (text, reason) in enumerate(choices)]
+        return {**self._object(self.id, _TEXT, listed), "usage": usage.json()}
+
+    def _choice(self, index: int, piece: Piece, reason: str | None) -> Json:
+        scored = piece.scored
+        return {
+            "index": index,
+            "text": piece.text,
+            "logprobs": None if scored is None else completion_logprobs(scored, self.tokenizer),
+            "finish_reason": reason,
+        }

@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 from realm_reference.server import record, tokenizing
 from realm_reference.server.body import BODIES, Bodies, continue_if_small
 from realm_reference.server.chat import ChatHandler
+from realm_reference.server.completions import CompletionHandler
 from realm_reference.server.middleware import add_headers, edge
 from realm_reference.server.openapi import add_openapi
 from realm_reference.server.operations import add_operations
@@ -29,6 +30,9 @@ def make_app(service: Service) -> web.Application:
     models = _Models(service)
     app.router.add_post(
         "/v1/chat/completions", ChatHandler(service).__call__, expect_handler=continue_if_small
+    )
+    app.router.add_post(
+        "/v1/completions", CompletionHandler(service).__call__, expect_handler=continue_if_small
     )
     app.router.add_get("/v1/models", models.all)
     app.router.add_get("/v1/models/{model:.+}", models.one)

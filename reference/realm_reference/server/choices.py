@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from realm_reference.orchestration import Event, Finished, FinishReason, Generation, Token
+from realm_reference.orchestration import Event, Failed, Finished, FinishReason, Generation, Token
 from realm_reference.server.answers import Usage
 from realm_reference.server.metrics import Metrics
 from realm_reference.server.record import RequestRecord
@@ -49,9 +49,10 @@ class Choices:
         index, event = self._ready.popleft()
         if isinstance(event, Token):
             self._count(index, event)
-            self._read(index)
-        elif isinstance(event, Finished):
+        if isinstance(event, Finished):
             self._finish(index, event)
+        elif not isinstance(event, Failed):
+            self._read(index)
         return index, event
 
     def usage(self) -> Usage:

@@ -13,28 +13,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from realm_reference.model.tokenizer import Tokenizer
-from realm_reference.orchestration import FinishReason, Token
+from realm_reference.orchestration import FinishReason, PromptScored, Token
 from realm_reference.orchestration.logprobs import TokenLogprobs
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ScoredToken:
-    """A token with its log probabilities; `offset` is the number of the answer's characters before it."""
+    """A token with its log probabilities; `offset` is the number of the answer's characters before it. The
+    first token of all has none.
+    """
 
     token: int
-    scores: TokenLogprobs
+    scores: TokenLogprobs | None
     offset: int
 
 
 class ScoreKeeper:
     """Keeps each token's scores back until its text is out."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, offset: int = 0) -> None:
+        """`offset` characters come before the first token."""
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._waiting: deque[ScoredToken] = deque()
-        self._decoded = 0
-        self._handed_out = 0
+        self._decoded = offset
+        self._handed_out = offset
         self._stop_token = False
 
     def push(self, token: Token) -> list[ScoredToken]:
@@ -55,18 +60,54 @@ class ScoreKeeper:
         return [] if cut else list(self._waiting)
 
 
-def chat_logprobs(scored: Iterable[ScoredToken], tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """The entries of `logprobs.content`."""
-    return [
+def scored_prompt(event: PromptScored, tokenizer: Tokenizer) -> list[ScoredToken]:
+    """The prompt's tokens. A BOS that the host has put before the text is one of them, without characters."""
+    decoder, offset, scored = codecs.getincrementaldecoder("utf-8")("replace"), 0, []
+    for token, scores in zip(event.tokens, event.scores, strict=True):
+        scored.append(ScoredToken(token, scores, offset))
+        added = tokenizer.adds_bos and len(scored) == 1 and token == tokenizer.bos_id
+        offset += 0 if added else len(decoder.decode(tokenizer.token_bytes(token)))
+    return scored
+
+
+def completion_logprobs(scored: Iterable[ScoredToken], tokenizer: Tokenizer) -> Json:
+    """The older shape: four lists, one entry a token. The alternatives hold the token itself too."""
+
+    def name(token: int) -> str:
+        raw = tokenizer.token_bytes(token)
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:  # part of a character; OpenAI writes it so
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+    listed = list(scored)
+    return {
+        "tokens": [name(one.token) for one in listed],
+        "token_logprobs": [one.scores.logprob if one.scores else None for one in listed],
+        "top_logprobs": [
+            {name(token): logprob for token, logprob in [*one.scores.top, (one.token, one.scores.logprob)]}
+            if one.scores
+            else None
+            for one in listed
+        ],
+        "text_offset": [one.offset for one in listed],
+    }
+
+
+def chat_logprobs(scored: Iterable[ScoredToken], tokenizer: Tokenizer) -> Json:
+    """The newer shape: an entry a token."""
+    content = [
         {
             **_entry(one.token, one.scores.logprob, tokenizer),
             "top_logprobs": [_entry(token, logprob, tokenizer) for token, logprob in one.scores.top],
         }
         for one in scored
+        if one.scores is not None
     ]
+    return {"content": content, "refusal": None}
 
 
-def _entry(token: int, logprob: float, tokenizer: Tokenizer) -> dict[str, Any]:
+def _entry(token: int, logprob: float, tokenizer: Tokenizer) -> Json:
     """`bytes` are what the token adds to the text; null for a control token, which adds its name to none."""
     raw = tokenizer.token_bytes(token)
     shown = None if tokenizer.is_special(token) else list(raw)

@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from realm_reference.server import chat_request, checks, tokenizing
+from realm_reference.server import chat_request, checks, completion_request, tokenizing
 from realm_reference.server.openapi_schemas import SCHEMAS, Json, ref
 from realm_reference.server.operations import VERSION
 from realm_reference.server.parameters import Table
@@ -103,6 +103,15 @@ OPERATIONS: Final = (
             ("model", "messages"),
             (_only_with("stream_options", "stream"), _only_with("top_logprobs", "logprobs")),
         ),
+        refusals=_POSTED,
+    ),
+    Operation(
+        "post",
+        "/v1/completions",
+        "createCompletion",
+        "Texts continued, whole or as server-sent events.",
+        {"application/json": ref("Completion"), "text/event-stream": _events("Completion")},
+        Body(completion_request.PARAMETERS, ("model", "prompt"), (_only_with("stream_options", "stream"),)),
         refusals=_POSTED,
     ),
     Operation(

@@ -83,8 +83,20 @@ def _head(kind: str) -> Json:
     }
 
 
-def _choice(part: str, content: Mapping[str, Any], finish: Mapping[str, Any]) -> Json:
-    return _object({"index": _INTEGER, part: content, "logprobs": _maybe(_LOGPROBS), "finish_reason": finish})
+_TEXT_LOGPROBS: Final = _object(
+    {
+        "tokens": _array(_STRING),
+        "token_logprobs": _array({"type": ["number", "null"], "maximum": 0}),
+        "top_logprobs": _array({"type": ["object", "null"], "additionalProperties": _NUMBER}),
+        "text_offset": _array(_INTEGER),
+    }
+)
+
+
+def _choice(
+    part: str, content: Mapping[str, Any], finish: Mapping[str, Any], logprobs: Mapping[str, Any] = _LOGPROBS
+) -> Json:
+    return _object({"index": _INTEGER, part: content, "logprobs": _maybe(logprobs), "finish_reason": finish})
 
 
 SCHEMAS: Final[Mapping[str, Json]] = {
@@ -107,6 +119,13 @@ SCHEMAS: Final[Mapping[str, Json]] = {
         {
             **_head("chat.completion.chunk"),
             "choices": _array(_choice("delta", _DELTA, _maybe(_FINISH))),
+        },
+        {"usage": _maybe(ref("Usage"))},
+    ),
+    "Completion": _object(
+        {
+            **_head("text_completion"),
+            "choices": _array(_choice("text", _STRING, _maybe(_FINISH), _TEXT_LOGPROBS)),
         },
         {"usage": _maybe(ref("Usage"))},
     ),

@@ -15,7 +15,9 @@ from realm_reference.orchestration.grammar import (
     GrammarError,
     json_grammar,
 )
+from realm_reference.orchestration.request import prompt_of_ids
 from realm_reference.server.chat_request import ChatRequest
+from realm_reference.server.completion_request import CompletionRequest, PromptValue
 from realm_reference.server.errors import ApiError, invalid
 from realm_reference.server.messages import Message
 from realm_reference.server.parameters import TextRequest
@@ -38,8 +40,38 @@ class Preparer:
         prompt = self._orchestrator.prepare(self._rendered(chat.messages), tenant)
         if prompt.tokens == 0:
             raise invalid("messages", "The conversation has no tokens.")
-        generation = self._generation(chat, prompt, tenant, self._max_tokens(chat, prompt, context))
+        generation = self._generation(
+            chat, prompt, tenant, self._max_tokens(chat, prompt, context, "messages")
+        )
         return replace(generation, grammar=self._grammar(chat))
+
+    def completion(self, asked: CompletionRequest, tenant: str, context: int) -> list[GenerationRequest]:
+        """A generation for each prompt; as `chat` otherwise."""
+        return [
+            self._completion(asked, self._prompt(name, prompt, tenant), name, tenant, context)
+            for name, prompt in _named(asked.prompt)
+        ]
+
+    def _completion(
+        self, asked: CompletionRequest, prompt: Prompt, name: str, tenant: str, context: int
+    ) -> GenerationRequest:
+        max_tokens = self._max_tokens(asked, prompt, context, name)
+        generation = self._generation(asked, prompt, tenant, max_tokens)
+        return replace(generation, score_prompt=asked.echo and asked.top_logprobs is not None)
+
+    def _prompt(self, name: str, value: PromptValue, tenant: str) -> Prompt:
+        if isinstance(value, str):
+            prompt = self._orchestrator.prepare(value, tenant)
+        else:
+            size = self._model.tokenizer.vocab_size
+            if max(value) >= size:
+                raise invalid(
+                    name, f"'{name}' holds token {max(value)}; the last is {size - 1}.", "out_of_range"
+                )
+            prompt = prompt_of_ids(self._model.tokenizer, value)
+        if prompt.tokens == 0:
+            raise invalid(name, f"'{name}' has no tokens.")
+        return prompt
 
     def _generation(
         self, request: TextRequest, prompt: Prompt, tenant: str, max_tokens: int
@@ -95,19 +127,26 @@ class Preparer:
         except ChatTemplateError as error:
             raise invalid("messages", f"The conversation does not fit the model: {error}.") from None
 
-    def _max_tokens(self, chat: ChatRequest, prompt: Prompt, context: int) -> int:
+    def _max_tokens(self, asked: TextRequest, prompt: Prompt, context: int, name: str) -> int:
         room = context - prompt.tokens
-        wanted = chat.max_tokens
-        if room <= 0 or (wanted is not None and wanted > room):
-            asked = f" and {wanted} more were asked for" if wanted is not None else ""
+        wanted = asked.max_tokens
+        if room < 0 or (room == 0 and wanted != 0) or (wanted is not None and wanted > room):
+            more = f" and {wanted} more were asked for" if wanted is not None else ""
             raise invalid(
-                "messages" if room <= 0 else chat.max_tokens_name,
-                f"The context holds {context} tokens; the messages have {prompt.tokens}{asked}.",
+                name if room <= 0 else asked.max_tokens_name,
+                f"The context holds {context} tokens; '{name}' has {prompt.tokens}{more}.",
                 "context_length_exceeded",
             )
         if wanted is not None:
             return wanted
         return min(room, self._default_max_tokens or room)
+
+
+def _named(prompts: Sequence[PromptValue]) -> list[tuple[str, PromptValue]]:
+    """Prompts with the names of their places in the request."""
+    if len(prompts) == 1:
+        return [("prompt", prompts[0])]
+    return [(f"prompt[{index}]", prompt) for index, prompt in enumerate(prompts)]
 
 
 def choices_of(request: GenerationRequest, n: int) -> list[GenerationRequest]:

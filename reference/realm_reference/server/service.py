@@ -21,6 +21,7 @@ from realm_reference.pipelines import Pipeline
 from realm_reference.server import limits
 from realm_reference.server.auth import Authenticator
 from realm_reference.server.chat_request import ChatRequest
+from realm_reference.server.completion_request import CompletionRequest
 from realm_reference.server.errors import ApiError, overloaded, unsupported
 from realm_reference.server.metrics import Metrics
 from realm_reference.server.preparing import Preparer
@@ -124,6 +125,11 @@ class Service:
     async def prepare(self, chat: ChatRequest, caller: Caller) -> GenerationRequest:
         """Render and count the prompt (off the event loop) and check it against the caller's context."""
         return await asyncio.to_thread(self.preparer.chat, chat, caller.tenant, self.context_of(caller))
+
+    async def prepare_completion(self, asked: CompletionRequest, caller: Caller) -> list[GenerationRequest]:
+        """As `prepare`, a generation for each prompt."""
+        context = self.context_of(caller)
+        return await asyncio.to_thread(self.preparer.completion, asked, caller.tenant, context)
 
     def submit(self, requests: Sequence[GenerationRequest], lease: Lease) -> list[Generation]:
         """Start or queue all of `requests` or none; the lease is void if none.

@@ -1,0 +1,44 @@
+"""POST /v1/completions: texts continued, streamed or whole. Choice ``p * n + i`` is the i-th of prompt p."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from realm_reference.server import jsonbody, record
+from realm_reference.server.answering import Answering
+from realm_reference.server.answers import CompletionAnswer
+from realm_reference.server.completion_request import parse_completion_request
+from realm_reference.server.preparing import choices_of
+from realm_reference.server.service import Service
+from realm_reference.server.turn import Turn
+
+
+class CompletionHandler:
+    """The route."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Validate, prepare, answer."""
+        service, mine = self._service, record.of(request)
+        service.check_admission(mine.caller)
+        asked = parse_completion_request(await jsonbody.read(request))
+        service.check_model(asked.model)
+        model = service.model
+        prepared = await service.prepare_completion(asked, mine.caller)
+        requests = [choice for one in prepared for choice in choices_of(one, asked.n)]
+        scored = asked.top_logprobs is not None
+        return await Answering(
+            service,
+            asked,
+            requests,
+            [
+                Turn(model.tokenizer, with_logprobs=scored, echo=one.prompt.text if asked.echo else "")
+                for one in requests
+            ],
+            CompletionAnswer(model.name, model.fingerprint, model.tokenizer, asked.include_usage),
+            endpoint="completions",
+            prompt_param="prompt",
+            prompts=len(prepared),
+        ).respond(request)
