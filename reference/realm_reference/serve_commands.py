@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import click
 
 from realm_reference.command_options import CannotStart, check_gpu, limit_threads, model_options
 from realm_reference.serve_config import load_config
+from realm_reference.serve_sockets import http_port, open_sockets
 
 # The server's modules are imported inside the commands: `realm --help` should not wait for wasmtime.
 
@@ -35,9 +35,13 @@ PORT = click.IntRange(0, 65535)
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=PORT, default=8080, show_default=True, help="The base port: HTTP is on the next one."
+    "--port",
+    type=PORT,
+    default=8080,
+    show_default=True,
+    help="Port for the WebSocket, unless only --http-port or --fd is given; 0 takes a free one.",
 )
-@click.option("--http", is_flag=True, help="Serve HTTP and SSE.")
+@click.option("--http", is_flag=True, help="Serve HTTP and SSE too, with the WebSocket at /ws.")
 @click.option("--http-port", type=PORT, help="Port for HTTP; 0 takes a free one.  [default: port + 1]")
 @click.option(
     "--fd",
@@ -56,6 +60,11 @@ PORT = click.IntRange(0, 65535)
     "--tenants",
     type=click.Path(path_type=Path),
     help="TOML file of what each tenant may use. It and the keys are read again when they change.",
+)
+@click.option(
+    "--pipelines",
+    type=click.Path(path_type=Path),
+    help="Folder of pipelines (YAML or JSON) for the WebSocket's function of that name.",
 )
 @click.option(
     "--ledger",
@@ -112,7 +121,7 @@ PORT = click.IntRange(0, 65535)
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
-    help='Write {"url", "operations_url", "pid"} here once requests are served.',
+    help='Write {"url", "operations_url", "websocket_url", "pid"} here once requests are served.',
 )
 @click.option(
     "--otlp-endpoint",
@@ -129,9 +138,7 @@ PORT = click.IntRange(0, 65535)
 @click.option("--log-format", type=click.Choice(["json", "text"]), default="text", show_default=True)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 def serve(**options: Any) -> None:
-    """Serve a model over the OpenAI API, each request orchestrated by a WASM guest."""
-    if not options["http"]:
-        raise click.UsageError("nothing to serve: give --http (WebSocket is not implemented yet)")
+    """Serve a model over Realm's WebSocket and the OpenAI API, each request orchestrated by a WASM guest."""
     if options["auth"] != (options["api_keys"] is not None):
         raise click.UsageError("--auth and --api-keys FILE need each other")
     check_gpu(options["gpu"])
@@ -160,10 +167,8 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
     tenancy = resources.enter_context(
         open_tenancy(options["api_keys"], options["tenants"], options["ledger"])
     )
-    api = _api_socket(options, settings, resources)
-    separate = None
-    if settings.metrics_port is not None:
-        separate = _bind(settings.host, settings.metrics_port, resources, "--metrics-port")
+    _pipelines(options["pipelines"], None)  # what is wrong in them shows before the model is loaded
+    sockets = open_sockets(options, settings, resources)
     metrics = Metrics(_tracing(options, resources))
     log.info("loading", extra={"model": options["model"], "guest": options["wasm"]})
     try:
@@ -183,8 +188,16 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
     service = Service(
         settings, orchestrator.model, engine, orchestrator, tenancy.auth, metrics, tenancy.admission
     )
+    service.pipelines = _pipelines(options["pipelines"], service.model.name)
     service.on_reload = partial(tenancy.reload, orchestrator)
-    server = RunningServer(service, api, separate, shared=options["fd"] is not None)
+    server = RunningServer(
+        service,
+        sockets.api,
+        sockets.operations,
+        websocket=sockets.websocket,
+        http=options["http"],
+        shared=options["fd"] is not None,
+    )
     asyncio.run(_until_signal(server, tenancy, options["ready_file"]))
 
 
@@ -202,14 +215,9 @@ def _settings(options: dict[str, Any]) -> Any:
     from realm_reference.orchestration import GuestLimits
     from realm_reference.server.settings import ServerSettings
 
-    http_port = options["http_port"]
-    if http_port is None:
-        http_port = options["port"] + 1
-        if http_port > 65535:
-            raise click.UsageError("--port 65535 leaves no next port; give --http-port")
     return ServerSettings(
         host=options["host"],
-        http_port=http_port,
+        http_port=http_port(options),
         metrics_port=options["metrics_port"],
         max_running=options["max_tenants"],
         max_waiting=options["max_queue"],
@@ -231,25 +239,10 @@ def _tracing(options: dict[str, Any], resources: ExitStack) -> Any:
         raise CannotStart(str(error)) from None
 
 
-def _api_socket(options: dict[str, Any], settings: Any, resources: ExitStack) -> socket.socket:
-    from realm_reference.server.sockets import inherit
-
-    if options["fd"] is None:
-        return _bind(settings.host, settings.http_port, resources, "--http-port")
-    if options["http_port"] is not None:
-        raise click.UsageError("--fd brings a socket with a port; leave out --http-port")
-    try:
-        return resources.enter_context(inherit(options["fd"]))
-    except ValueError as error:
-        raise CannotStart(f"--fd: {error}; start it under a supervisor, or give --http-port") from None
-
-
-def _bind(host: str, port: int, resources: ExitStack, option: str) -> socket.socket:
-    from realm_reference.server.sockets import bind
+def _pipelines(folder: Path | None, model: str | None) -> Any:
+    from realm_reference.pipelines import PipelineError, load_folder
 
     try:
-        return resources.enter_context(bind(host, port))
-    except OSError as error:
-        raise CannotStart(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another {option}"
-        ) from None
+        return {} if folder is None else load_folder(folder, model=model)
+    except PipelineError as error:
+        raise CannotStart(str(error)) from None

@@ -123,10 +123,18 @@ def test_run_refuses_a_prompt_beyond_the_context(tiny_gguf: Path) -> None:
     assert "the context holds 640" in result.output
 
 
-def test_without_http_there_is_nothing_to_serve() -> None:
-    code, line = outcome()
+def test_flags_for_http_want_http() -> None:
+    for flag in ("--http-port", "--fd"):
+        code, line = outcome(flag, "9")
+        assert code == 2
+        assert "give --http" in line
+
+
+def test_pipelines_are_checked_before_the_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("name: p\nsteps: [{name: x, adapter: y}]")
+    code, line = outcome("--port", "0", "--model", "no-such-model", "--pipelines", str(tmp_path))
     assert code == 2
-    assert "--http" in line
+    assert "p.yaml:2:28: the adapter 'y': this version has no LoRA adapters" in line
 
 
 def test_a_missing_model(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from realm_reference.server.app import make_app, make_metrics_app
 from realm_reference.server.gate import GatedSite
 from realm_reference.server.service import Service
 from realm_reference.server.sockets import BACKLOG, url_of
+from realm_reference.server.websocket import PATH
+from realm_reference.server.websocket.standalone import make_websocket_app
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +36,29 @@ class RunningServer:
         api: socket.socket,
         operations: socket.socket | None = None,
         *,
+        websocket: socket.socket | None = None,
+        http: bool = True,
         shared: bool = False,
     ) -> None:
+        """`websocket` is a socket of its own for the WebSocket; without `http` it is all that `api` has."""
         self.service = service
         self._shared = shared
-        app = make_app(service)
+        app = make_app(service) if http else make_websocket_app(service)
         app.on_response_prepare.append(self._close_when_leaving)
-        self._api = api, app
-        self._operations = None if operations is None else (operations, make_metrics_app(service))
+        self._served = [(api, app)]
+        if operations is not None:
+            self._served.append((operations, make_metrics_app(service)))
+        if websocket is not None:
+            self._served.append((websocket, make_websocket_app(service)))
         self._runners: list[web.AppRunner] = []
         self.url = url_of(api)
         self.operations_url = self.url if operations is None else url_of(operations)
+        socket_url = url_of(websocket) if websocket is not None else f"{self.url}{PATH if http else ''}"
+        self.websocket_url = socket_url.replace("http", "ws", 1)
 
     async def start(self) -> None:
         """Listen and accept."""
-        for bound, app in filter(None, (self._api, self._operations)):
+        for bound, app in self._served:
             # Without handler_cancellation a handler would not learn that its client has gone.
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
@@ -127,10 +137,15 @@ async def _reload_when_asked(service: Service, reloads: asyncio.Queue[None]) -> 
 
 
 def write_ready_file(path: Path, server: RunningServer) -> None:
-    """``{"url", "operations_url", "pid"}``, whole or not there at all: who waits for it never reads half of
-    it.
+    """``{"url", "operations_url", "websocket_url", "pid"}``, whole or not there at all: who waits for it
+    never reads half of it.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    content = {"url": server.url, "operations_url": server.operations_url, "pid": os.getpid()}
+    content = {
+        "url": server.url,
+        "operations_url": server.operations_url,
+        "websocket_url": server.websocket_url,
+        "pid": os.getpid(),
+    }
     partial.write_text(json.dumps(content), encoding="utf-8")
     partial.replace(path)
