@@ -55,7 +55,7 @@ async def test_keys_are_asked_for_where_the_document_says_so(start_server: Start
     async with aiohttp.ClientSession(server.url) as client:
         for path, methods in made["paths"].items():
             for method, operation in methods.items():
-                async with client.request(method, path.format(model="tiny")) as response:
+                async with client.request(method, path.format(model="tiny", tenant="default")) as response:
                     assert (response.status == 401) == ("security" in operation), path
 
 

@@ -102,6 +102,29 @@ async def test_a_request_is_in_the_ledger_when_its_end_is_seen(
     assert len(home.rows()) == 2
 
 
+async def test_a_tenant_sees_its_own_usage_alone(
+    start_server: StartServer, home: Home, tenancy: Callable[..., Tenancy]
+) -> None:
+    server = await start_server(tenancy=tenancy("[tenants.alice]\nconcurrency = 5\n"))
+    async with home.client(server, "alice") as client:
+        answer = await (await client.post(CHAT, json=server.body())).json()
+        response = await client.get("/v1/tenants/alice/usage")
+        assert response.status == 200
+        seen = await response.json()
+        assert (seen["tenant"], seen["requests"]) == ("alice", 1)
+        assert seen["total_tokens"] == answer["usage"]["total_tokens"]
+        assert {name: value for name, value in seen["limits"].items() if value} == {"concurrency": 5}
+        for other in ("bobby", "nobody", "alice%00"):
+            error = await error_of(await client.get(f"/v1/tenants/{other}/usage"), 403)
+            assert error["code"] == "wrong_tenant"
+    async with home.client(server, "bobby") as client:
+        assert (await (await client.get("/v1/tenants/bobby/usage")).json())["requests"] == 0
+        metrics = await (await client.get("/metrics")).text()
+        assert 'realm_requests_errors_total{error_type="authorization_error"} 3.0' in metrics
+    async with aiohttp.ClientSession(server.url) as stranger:
+        await error_of(await stranger.get("/v1/tenants/alice/usage"), 401)
+
+
 async def test_who_leaves_pays_for_what_was_made(
     start_server: StartServer, home: Home, tenancy: Callable[..., Tenancy]
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from realm_reference.server import record, tokenizing
+from realm_reference.server import record, tokenizing, usage_route
 from realm_reference.server.body import BODIES, Bodies, continue_if_small
 from realm_reference.server.chat import ChatHandler
 from realm_reference.server.completions import CompletionHandler
@@ -15,6 +15,7 @@ from realm_reference.server.middleware import add_headers, edge
 from realm_reference.server.openapi import add_openapi
 from realm_reference.server.operations import add_operations
 from realm_reference.server.service import Service
+from realm_reference.server.usage_route import UsageHandler
 from realm_reference.server.websocket import add_websocket
 
 
@@ -36,6 +37,7 @@ def make_app(service: Service) -> web.Application:
     )
     app.router.add_get("/v1/models", models.all)
     app.router.add_get("/v1/models/{model:.+}", models.one)
+    app.router.add_get(usage_route.PATH, UsageHandler(service).__call__)
     tokens = tokenizing.TokenHandler(service)
     app.router.add_post("/tokenize", tokens.tokenize, expect_handler=continue_if_small)
     app.router.add_post("/detokenize", tokens.detokenize, expect_handler=continue_if_small)

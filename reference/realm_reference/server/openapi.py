@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from realm_reference.server import chat_request, checks, completion_request, tokenizing
+from realm_reference.server import chat_request, checks, completion_request, tokenizing, usage_route
 from realm_reference.server.openapi_schemas import SCHEMAS, Json, ref
 from realm_reference.server.operations import VERSION
 from realm_reference.server.parameters import Table
@@ -81,6 +81,7 @@ def _given(name: str) -> Json:
 
 _MODEL_NAME: Final[Json] = {"type": "string", "minLength": 1}
 _TEXT: Final[Json] = {"type": "string"}
+_TENANT: Final[Json] = {"type": "string", "minLength": 1}
 
 
 def _events(name: str) -> Json:
@@ -128,6 +129,15 @@ OPERATIONS: Final = (
         "One of the models that are loaded.",
         {"application/json": ref("Model")},
         path_parameters={"model": _MODEL_NAME},
+        refusals=(404,),
+    ),
+    Operation(
+        "get",
+        usage_route.PATH,
+        "retrieveUsage",
+        "What a tenant has used since midnight, UTC; for its own keys.",
+        {"application/json": ref("TenantUsage")},
+        path_parameters={"tenant": _TENANT},
         refusals=(404,),
     ),
     Operation(

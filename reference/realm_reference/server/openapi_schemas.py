@@ -141,6 +141,27 @@ SCHEMAS: Final[Mapping[str, Json]] = {
         }
     ),
     "ModelList": _object({"object": {"const": "list"}, "data": _array(ref("Model"))}),
+    "TenantUsage": _object(
+        {
+            "object": {"const": "usage"},
+            "tenant": _STRING,
+            "since": _INTEGER,
+            "requests": _INTEGER,
+            "prompt_tokens": _INTEGER,
+            "completion_tokens": _INTEGER,
+            "total_tokens": _INTEGER,
+            "limits": _object(
+                {
+                    "requests_per_minute": _maybe(_INTEGER),
+                    "requests_burst": _maybe(_INTEGER),
+                    "tokens_per_minute": _maybe(_INTEGER),
+                    "concurrency": _maybe(_INTEGER),
+                    "context": _maybe(_INTEGER),
+                    "tokens_per_day": _maybe(_INTEGER),
+                }
+            ),
+        }
+    ),
     "Tokens": _object(
         {
             "tokens": _array(_INTEGER),

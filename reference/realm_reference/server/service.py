@@ -26,6 +26,7 @@ from realm_reference.server.errors import ApiError, overloaded, unsupported
 from realm_reference.server.metrics import Metrics
 from realm_reference.server.preparing import Preparer
 from realm_reference.server.settings import ServerSettings
+from realm_reference.server.threads import TenantThreads
 from realm_reference.tenants import Caller, Job, Lease
 from realm_reference.tenants.admission import Admission
 from realm_reference.tenants.gate import Refused
@@ -44,6 +45,7 @@ class Service:
     auth: Authenticator
     metrics: Metrics
     admission: Admission = field(default_factory=Admission)
+    threads: TenantThreads = field(default_factory=TenantThreads)
     pipelines: Mapping[str, Pipeline] = field(default_factory=dict)
     on_reload: Callable[[], None] | None = None
     leaving: bool = False
@@ -124,12 +126,13 @@ class Service:
 
     async def prepare(self, chat: ChatRequest, caller: Caller) -> GenerationRequest:
         """Render and count the prompt (off the event loop) and check it against the caller's context."""
-        return await asyncio.to_thread(self.preparer.chat, chat, caller.tenant, self.context_of(caller))
+        context = self.context_of(caller)
+        return await self.threads.run(caller.tenant, self.preparer.chat, chat, caller.tenant, context)
 
     async def prepare_completion(self, asked: CompletionRequest, caller: Caller) -> list[GenerationRequest]:
         """As `prepare`, a generation for each prompt."""
         context = self.context_of(caller)
-        return await asyncio.to_thread(self.preparer.completion, asked, caller.tenant, context)
+        return await self.threads.run(caller.tenant, self.preparer.completion, asked, caller.tenant, context)
 
     def submit(self, requests: Sequence[GenerationRequest], lease: Lease) -> list[Generation]:
         """Start or queue all of `requests` or none; the lease is void if none.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -52,13 +51,14 @@ class TokenHandler:
         if ("prompt" in given) == ("messages" in given):
             raise invalid("prompt", "Give one of 'prompt' and 'messages'.", "missing_required_parameter")
         model = self._service.model
-        tokens = await asyncio.to_thread(_encoded, model, given)
+        caller = record.of(request).caller
+        tokens = await self._service.threads.run(caller.tenant, _encoded, model, given)
         strings = [model.tokenizer.token_bytes(i).decode("utf-8", "replace") for i in tokens]
         return web.json_response(
             {
                 "tokens": tokens,
                 "count": len(tokens),
-                "max_model_len": self._service.context_of(record.of(request).caller),
+                "max_model_len": self._service.context_of(caller),
                 "token_strs": strings if given.get("return_token_strs") else None,
             }
         )

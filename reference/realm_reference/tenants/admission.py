@@ -11,7 +11,7 @@ from realm_reference.tenants.caller import Caller
 from realm_reference.tenants.gate import DAY_SECONDS, Gate, Moment
 from realm_reference.tenants.lease import Job, Lease, Outcome
 from realm_reference.tenants.ledger import Ledger, Row
-from realm_reference.tenants.policy import Policies, PolicyError
+from realm_reference.tenants.policy import Policies, Policy, PolicyError
 
 NO_LIMIT: Final = 2**31 - 1
 
@@ -31,7 +31,7 @@ class Admission:
         clock: Callable[[], Moment] = wall_moment,
     ) -> None:
         """With a ledger, what was used today before this start counts. PolicyError as in `accept`."""
-        self._ledger = ledger
+        self.ledger = ledger
         self._policies = policies or Policies()
         self.accept(self._policies)
         self._clock = clock
@@ -43,20 +43,24 @@ class Admission:
     @property
     def failing(self) -> bool:
         """Whether the last row could not be written down."""
-        return self._ledger is not None and self._ledger.failing
+        return self.ledger is not None and self.ledger.failing
 
     def accept(self, policies: Policies) -> None:
         """PolicyError for limits that cannot be kept here."""
-        if policies.have_quota and self._ledger is None:
+        if policies.have_quota and self.ledger is None:
             raise PolicyError("tokens_per_day needs a ledger, which remembers over restarts: --ledger FILE")
 
     def use(self, policies: Policies) -> None:
         """Other limits from now on, for those inside too; thread-safe."""
         self._policies = policies
 
+    def policy(self, tenant: str) -> Policy:
+        """What the tenant may use."""
+        return self._policies.of(tenant)
+
     def context_cap(self, tenant: str) -> int:
         """The longest sequence (prompt and completion) that the tenant may have, in tokens."""
-        return self._policies.of(tenant).context or NO_LIMIT
+        return self.policy(tenant).context or NO_LIMIT
 
     def check(self, caller: Caller) -> None:
         """Refused if the tenant may not start anything now: asked early, so that refusing costs little."""
@@ -87,11 +91,11 @@ class Admission:
         return gate
 
     def _write(self, caller: Caller, job: Job, started: Moment, outcome: Outcome) -> Future[None]:
-        if self._ledger is None:
+        if self.ledger is None:
             written: Future[None] = Future()
             written.set_result(None)
             return written
-        return self._ledger.write(
+        return self.ledger.write(
             Row(
                 id=job.id,
                 request_id=job.request_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -29,7 +28,7 @@ async def prepare(
     """Count the prompt (off the event loop) and check it against the context; ApiError 400 names `prompt` or
     `max_tokens`. Without `exact`, max_tokens is cut to the room that there is.
     """
-    counted = await asyncio.to_thread(_counted, service, caller.tenant, prompt, chat)
+    counted = await service.threads.run(caller.tenant, _counted, service, caller.tenant, prompt, chat)
     context = service.context_of(caller)
     room = context - counted.prompt.tokens
     if room <= 0 or (exact and sampling.max_tokens > room):
