@@ -42,11 +42,13 @@ def module(
     pages: int = 2,
     memory_flags: int = 0,
     start: bytes | None = None,
+    alloc: bytes = b"",
     version: int = 2,
 ) -> bytes:
     """A small guest that is right but for what the arguments change; its `generate` traps.
 
-    `start` is the body of a start function; `memory_flags` is 4 for a 64-bit memory.
+    `start` is the body of a start function, `alloc` what realm_alloc does before it answers; `memory_flags`
+    is 4 for a 64-bit memory.
     """
     functions = load_contract().exports[version]
     own = [functions[name] for name in functions if name in exports]
@@ -55,7 +57,7 @@ def module(
     started = start is not None
     types += [b"\x60" + _vector([]) + _vector([])] if started else []
     imported = sum(not item.is_memory for item in imports)
-    bodies = [_body(_export_body(function)) for function in own] + (
+    bodies = [_body(_export_body(function, alloc)) for function in own] + (
         [_body(start)] if start is not None else []
     )
     has_memory = not any(item.is_memory for item in imports)
@@ -76,8 +78,13 @@ def calling_start() -> bytes:
     return bytes([CALL, 0, DROP])
 
 
-def _export_body(function: Function) -> bytes:
-    return bytes([CONST]) + _number(4096) if function.name == "realm_alloc" else bytes([UNREACHABLE])
+def calling_alloc() -> bytes:
+    """A body that calls both imports of `SPEAKS_V2`: for the version, and for a session of model 1."""
+    return bytes([CALL, 0, DROP, CONST, 1, CALL, 1, DROP])
+
+
+def _export_body(function: Function, alloc: bytes) -> bytes:
+    return alloc + bytes([CONST]) + _number(4096) if function.name == "realm_alloc" else bytes([UNREACHABLE])
 
 
 def _imports(imports: Sequence[Import]) -> list[bytes]:

@@ -149,20 +149,21 @@ class HostSubject:
             return str(refused)
         return None
 
-    def never_answers(self, wasm: bytes, what: str) -> None:
+    def never_answers(self, wasm: bytes, what: str, requests: int = 1) -> None:
         """Broken if a guest with this module is answered with success, or never; or if others notice."""
         try:
             host = self.launcher.launch(wasm)
         except Refused:
             return
         try:
-            reply = host.complete("hello", max_tokens=4)
+            replies = [host.complete("hello", max_tokens=4) for _ in range(requests)]
         finally:
             host.close()
-        if reply.hung:
-            raise Broken(f"a module with {what} is never ended: {reply.failure}")
-        if not reply.failure:
-            raise Broken(f"a module with {what} is answered as if it had succeeded: {reply.text!r}")
+        for reply in replies:
+            if reply.hung:
+                raise Broken(f"a module with {what} is never ended: {reply.failure}")
+            if not reply.failure:
+                raise Broken(f"a module with {what} is answered as if it had succeeded: {reply.text!r}")
         self.still_well(self.any_version, f"a module with {what}")
 
     def together(self, version: int, scripts: list[Script]) -> list[Reply]:

@@ -10,6 +10,7 @@ from realm_harness.hostsuite.modules import (
     HANG,
     SPEAKS_V2,
     Import,
+    calling_alloc,
     calling_start,
     contract_import,
     module,
@@ -137,3 +138,13 @@ def a_start_function_calls_no_import(subject: HostSubject) -> None:
 def a_start_function_that_loops_is_ended(subject: HostSubject) -> None:
     """A start function that never returns is ended; the host lives."""
     subject.never_answers(module(start=HANG), "a start function that loops")
+
+
+@case(
+    "HOST-LOAD-015",
+    clause_id="host.calls-in-alloc",
+    reason="who allocates for a request may hold its lock",
+)
+def calls_from_realm_alloc_do_no_harm(subject: HostSubject) -> None:
+    """A realm_alloc that calls imports, and opens a session, takes nothing from others."""
+    subject.never_answers(module(alloc=calling_alloc()), "a realm_alloc that calls imports", requests=3)
