@@ -12,7 +12,8 @@ from realm_harness.clauses import Clause, clause
 
 CHAPTERS = (
     "http", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length", "usage",
-    "sample", "logprobs", "bias", "format", "tokenize", "metrics", "concurrency", "cancel", "tenants",
+    "sample", "logprobs", "bias", "format", "tokenize", "metrics", "counts",
+    "concurrency", "cancel", "tenants",
     "wsauth", "wscalls", "wsframes", "hostile", "crowd",
 )  # fmt: skip
 """The chapters in the order in which they run: what may hurt a server comes last."""

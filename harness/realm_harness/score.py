@@ -27,7 +27,7 @@ SILENCE = 2.0
 """Seconds after which a planted hang counts as one."""
 
 SOCKET_CHAPTERS = frozenset({"wsauth", "wscalls", "wsframes"})
-TIMED_CHAPTERS = frozenset({"stream", "metrics", "concurrency", "cancel", "tenants", "wscalls"})
+TIMED_CHAPTERS = frozenset({"stream", "counts", "concurrency", "cancel", "tenants", "wscalls"})
 VISIBLE = Schedule(ttft=0.01, itl=0.02)
 """Slow enough for the cases that a server without latency leaves unjudged."""
 

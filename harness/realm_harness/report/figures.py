@@ -29,6 +29,7 @@ CHAPTER_NAMES = {
     "format": "Response formats",
     "tokenize": "Token ids",
     "metrics": "Metrics",
+    "counts": "What the metrics count",
     "concurrency": "Concurrency",
     "cancel": "Cancellation",
     "tenants": "Tenants and limits",
