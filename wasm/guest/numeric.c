@@ -2,7 +2,7 @@
 #include "numeric.h"
 
 #define LANES 4
-#define ROUND 12582912.0f /* 1.5 * 2^23: adding it leaves no fraction, and the whole number in the low bits */
+#define WHOLE 12582912.0f /* 1.5 * 2^23: added to a whole number, it leaves that number in the low bits */
 
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef int32_t i32x4 __attribute__((vector_size(16)));
@@ -79,12 +79,11 @@ uint32_t gather(const float *row, const float *maxima, float least, uint32_t *to
  * exponent. From -127 on it is 0; just above that, where 2^n would be subnormal, it is less than 2e-38. NaN gives 0. */
 static f32x4 power_of_2(f32x4 x) {
   x = higher(splat(-127), x);
-  f32x4 rounded = x + ROUND;
-  f32x4 f = x - (rounded - ROUND);
-  f32x4 square = f * f;
-  f32x4 p = (f * 0x1.5bba14p-10f + 0x1.3cea88p-7f) * square + (f * 0x1.c6b752p-5f + 0x1.ebf9bcp-3f);
-  p = p * square + (f * 0x1.62e42ap-1f + 1.0f);
-  return (f32x4)((i32x4)p + ((i32x4)rounded << 23));
+  f32x4 n = __builtin_elementwise_roundeven(x), f = x - n, square = f * f;
+  /* Not by Horner's rule: what does not wait for another runs beside it. */
+  f32x4 p = (f * 0x1.5bba14p-10f + 0x1.3cea88p-7f) * (square * square) +
+            ((f * 0x1.c6b752p-5f + 0x1.ebf9bcp-3f) * square + (f * 0x1.62e42ap-1f + 1.0f));
+  return (f32x4)((i32x4)p + ((i32x4)(n + WHOLE) << 23));
 }
 
 void exponentials(const float *row, float max, float rate, float *weights, uint32_t padded_count) {
@@ -99,18 +98,21 @@ static f64x2 widened_sum(f32x4 values) {
   return __builtin_convertvector(low, f64x2) + __builtin_convertvector(high, f64x2);
 }
 
+/* Not inlined: its loop needs all the registers that there are. */
+__attribute__((noinline))
 double exponential_sums(const float *row, float max, float rate, double *sums, uint32_t padded_count) {
   double total = 0;
   for (uint32_t block = 0; block < padded_count / ROW_BLOCK; block++) {
     const float *values = row + block * ROW_BLOCK;
-    f64x2 sum = {0, 0};
+    f32x4 block_sum = splat(0);
     for (uint32_t i = 0; i < ROW_BLOCK; i += 4 * LANES) {
       f32x4 a = power_of_2((load(values + i) - max) * rate);
       f32x4 b = power_of_2((load(values + i + LANES) - max) * rate);
       f32x4 c = power_of_2((load(values + i + 2 * LANES) - max) * rate);
       f32x4 d = power_of_2((load(values + i + 3 * LANES) - max) * rate);
-      sum += widened_sum((a + b) + (c + d));
+      block_sum += (a + b) + (c + d);
     }
+    f64x2 sum = widened_sum(block_sum);
     sums[block] = sum[0] + sum[1];
     total += sums[block];
   }
