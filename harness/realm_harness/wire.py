@@ -140,6 +140,11 @@ class Connection:
         return self._socket.recv(READ_SIZE)
 
     @property
+    def reusable(self) -> bool:
+        """Whether the reply that was read leaves the connection open for another request."""
+        return self._http.their_state is h11.DONE and self._http.our_state is h11.DONE
+
+    @property
     def http(self) -> h11.Connection:
         """The connection's HTTP state."""
         return self._http

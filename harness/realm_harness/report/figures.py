@@ -13,6 +13,7 @@ LATENCY_NAMES = {
 }
 CHAPTER_NAMES = {
     "http": "HTTP",
+    "replies": "Heads of replies",
     "errors": "Errors",
     "auth": "Authentication",
     "schema": "Shape of answers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,7 +62,26 @@ def _key_is_fatal(header: str | None, key: str) -> bool:
     return bearer(header, key)
 
 
+def _compressed(_: str, reply: Reply) -> Reply:
+    if reply.content_type != "application/json" or reply.status != 200:
+        return reply
+    headers = {**reply.headers, "Content-Encoding": "gzip"}
+    return replace(reply, body=gzip.compress(reply.payload()), headers=headers)
+
+
+def _without(status: int) -> Callable[[str, Reply], Reply]:
+    """Replies of this status have no headers of their own."""
+
+    def reply_hook(_: str, reply: Reply) -> Reply:
+        return replace(reply, headers={}) if reply.status == status else reply
+
+    return reply_hook
+
+
 DEFECTS = (
+    Variation("gzip-unasked", "JSON is compressed for everybody", "RFC 9110 12.5.3", reply=_compressed),
+    Variation("no-allow", "a 405 has no Allow", "RFC 9110 15.5.6", reply=_without(405)),
+    Variation("no-www-authenticate", "a 401 says nothing of keys", "RFC 9110 15.5.2", reply=_without(401)),
     Variation(
         "deep-json-500",
         "deep JSON is a server error",
