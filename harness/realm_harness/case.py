@@ -11,8 +11,8 @@ from typing import Any
 from realm_harness.clauses import Clause, clause
 
 CHAPTERS = (
-    "http", "replies", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length", "usage",
-    "sample", "logprobs", "bias", "format", "tokenize", "metrics", "counts",
+    "http", "replies", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length",
+    "usage", "sample", "logprobs", "bias", "format", "tokenize", "metrics", "counts",
     "concurrency", "cancel", "tenants",
     "wsauth", "wscalls", "wsframes", "hostile", "crowd",
 )  # fmt: skip
