@@ -40,6 +40,8 @@ def failures() -> Iterator[None]:
         click.get_current_context().exit(NOT_READY)
     except DeployError as error:
         raise CannotStart(str(error)) from None
+    except ModuleNotFoundError as error:  # supervisord is for Unix alone
+        raise CannotStart(f"this needs {error.name}: pip install 'realm-harness[reference]'") from None
 
 
 def report(line: str) -> None:
