@@ -102,6 +102,27 @@ async def test_a_request_is_in_the_ledger_when_its_end_is_seen(
     assert len(home.rows()) == 2
 
 
+async def test_an_end_that_cannot_be_written_down_is_not_told(
+    start_server: StartServer, home: Home, tenancy: Callable[..., Tenancy]
+) -> None:
+    server = await start_server(tenancy=tenancy())
+    with closing(sqlite3.connect(home.ledger)) as other:
+        other.execute("ALTER TABLE requests RENAME TO gone")
+        other.commit()
+        async with home.client(server, "alice") as client:
+            error = await error_of(await client.post(CHAT, json=server.body()), 500)
+            assert "ledger" in error["message"]
+            async with client.post(CHAT, json=server.body(stream=True)) as response:
+                text = await response.text()
+            assert "[DONE]" not in text
+            assert "ledger" in json.loads(text.rstrip().rpartition("data: ")[2])["error"]["message"]
+            ready = await client.get("/ready")
+            assert ready.status == 503
+            assert "ledger" in (await ready.json())["reason"]
+        other.execute("ALTER TABLE gone RENAME TO requests")
+        other.commit()
+
+
 async def test_a_tenant_sees_its_own_usage_alone(
     start_server: StartServer, home: Home, tenancy: Callable[..., Tenancy]
 ) -> None:

@@ -111,7 +111,8 @@ class Answering:
                 data += event(self.answer.piece(index, piece))
             if data:
                 await stream.send(data)
-        await choices.settled()
+        if unwritten := await choices.settled():
+            return await self._broken_off(stream, unwritten)
         counts = event(self.answer.usage(choices.usage())) if self.asked.include_usage else b""
         await stream.send(counts + DONE)
         return await stream.finish()
@@ -134,7 +135,8 @@ class Answering:
             if isinstance(what, Failed):
                 raise self._failure(what)
             texts[index].add(self.turns[index].take(what))
-        await choices.settled()
+        if unwritten := await choices.settled():
+            raise self._failure(unwritten)
         ends = [turn.finish_reason for turn in self.turns]
         whole = self.answer.whole(list(zip(texts, ends, strict=True)), choices.usage())
         return web.Response(

@@ -7,11 +7,20 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from realm_reference.orchestration import Event, Failed, Finished, FinishReason, Generation, Token
+from realm_reference.orchestration import (
+    Event,
+    Failed,
+    FailureKind,
+    Finished,
+    FinishReason,
+    Generation,
+    Token,
+)
 from realm_reference.server.answers import Usage
 from realm_reference.server.metrics import Metrics
 from realm_reference.server.record import RequestRecord
 from realm_reference.tenants import Lease, Outcome, Status, Timings
+from realm_reference.tenants.ledger import LedgerError
 
 
 class Choices:
@@ -59,9 +68,16 @@ class Choices:
         """What the request has cost: the prompt once, the completions of all choices."""
         return Usage(self._record.prompt_tokens, sum(self._tokens))
 
-    async def settled(self) -> None:
-        """Once all are finished: have the request in the ledger before the client can see its end."""
-        await self._lease.settled(self._outcome())
+    async def settled(self) -> Failed | None:
+        """Once all are finished: have the request in the ledger before the client can see its end.
+
+        A Failed if it cannot be written there: then nobody may see an end that nobody would know of.
+        """
+        try:
+            await self._lease.settled(self._outcome())
+        except LedgerError:
+            return Failed(FailureKind.INTERNAL, "The request could not be written to the ledger.")
+        return None
 
     def close(self) -> None:
         """Cancel what still runs. What was generated counts, also when nobody waited for its end."""

@@ -140,12 +140,17 @@ class Service:
         Whoever asks has to read or cancel the generations.
         """
         try:
+            return self._submitted(requests)
+        except BaseException:
+            lease.void()
+            raise
+
+    def _submitted(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        try:
             return self.orchestrator.submit_all(requests)
         except Inexpressible as error:
-            lease.void()
             raise unsupported(error.param, f"'{error.param}' is not supported: {error}.") from None
         except QueueFull:
-            lease.void()
             raise overloaded("Too many requests are waiting; try again.", self.settings.retry_after) from None
 
     def context_of(self, caller: Caller) -> int:

@@ -85,8 +85,8 @@ async def generation(
             assert got is not None  # without a timeout there is always an event
             if isinstance(got[1], Failed):
                 raise failure(got[1], "prompt", service.settings.retry_after)
-            if isinstance(got[1], Finished):
-                await choices.settled()
+            if isinstance(got[1], Finished) and (unwritten := await choices.settled()):
+                raise failure(unwritten, "prompt", service.settings.retry_after)
             yield got[1]
     except ApiError as error:
         mine.error = error
