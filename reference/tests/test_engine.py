@@ -287,6 +287,18 @@ def test_neighbours_never_change_bits(engine: Engine, lengths: list[int], decode
     assert engine.open_sessions == 0
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.finfo(np.float32).max, 1e-45])
+def test_hidden_states_may_be_any_numbers(engine: Engine, session: Session, value: float) -> None:
+    model = session._transformer.config
+    hidden = np.full((2, model.hidden_size), value, np.float32)
+    hidden[1, ::2] *= -1
+    for index in range(model.n_layers):
+        hidden = session.layer(index, hidden, 0)
+    assert session.logits(hidden[-1:]).shape == (1, session._transformer.vocab_size)
+    sound = engine.open().forward(prompt(5))
+    assert np.isfinite(sound).all()
+
+
 def test_an_idle_loop_and_a_working_one_respond(engine: Engine, session: Session) -> None:
     assert engine.responds(30)
     with ThreadPoolExecutor(1) as pool:

@@ -108,8 +108,9 @@ class CallWork:
         self._rows = rows
 
     def advance(self) -> tuple[int, Floats | None]:
-        """Run the call."""
-        return self._rows, self._call()
+        """Run the call. The hidden states are the guest's: NaN, infinities and overflows are what it gets."""
+        with np.errstate(all="ignore"):
+            return self._rows, self._call()
 
     def undo(self) -> None:
         """Nothing to put back: the cache drops what it held from a repeated position on."""
