@@ -17,7 +17,7 @@ from aiohttp import web
 from realm_reference.server.errors import ApiError
 from realm_reference.server.heads import MAX_FIELDS, MAX_LINE, Heads, Refused, refusal
 from realm_reference.server.settings import ServerSettings
-from realm_reference.server.websocket.masking import MaskedOnly
+from realm_reference.server.websocket.checking import CheckedFrames
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Keeper(Protocol):
 class Connection(web.RequestHandler):
     """aiohttp's connection, kept within bounds."""
 
-    __slots__ = ("_dropped", "_head_timer", "_heads", "_keeper", "_pending")
+    __slots__ = ("_dropped", "_head_timer", "_heads", "_keeper", "_pending", "frames")
 
     def __init__(self, keeper: Keeper) -> None:
         settings = keeper.settings
@@ -103,7 +103,8 @@ class Connection(web.RequestHandler):
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """From the upgrade to a WebSocket on, frames are read."""
-        super().set_parser(cast(Any, MaskedOnly(parser)), data_received_cb)
+        self.frames = CheckedFrames(parser)
+        super().set_parser(cast(Any, self.frames), data_received_cb)
 
     def _head_late(self) -> None:
         self._head_timer = None

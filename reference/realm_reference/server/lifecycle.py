@@ -16,7 +16,7 @@ from realm_reference.server.app import make_app, make_metrics_app
 from realm_reference.server.gate import GatedSite
 from realm_reference.server.service import Service
 from realm_reference.server.sockets import BACKLOG, url_of
-from realm_reference.server.websocket import PATH
+from realm_reference.server.websocket import PATH, leave_idle
 from realm_reference.server.websocket.standalone import make_websocket_app
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,8 @@ class RunningServer:
         """
         api = self._runners[0]
         self.service.leaving = True
+        if self.service.settings.leave_seconds:
+            await asyncio.gather(*(leave_idle(app) for _, app in self._served))
         if self._shared:
             for site in list(api.sites):
                 if isinstance(site, GatedSite):

@@ -5,13 +5,23 @@ wrong.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from realm_reference.server.errors import ApiError
+from realm_reference.server.websocket.protocol import BadCall, parse_call
 
 Json = dict[str, Any]
+_VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.none())
+_MESSAGES = st.dictionaries(
+    st.sampled_from(["id", "function", "params", "tenant_id", "x"]),
+    _VALUES | st.dictionaries(st.text(), _VALUES),
+).map(json.dumps)
 GREEDY: Json = {"prompt": "hello world", "temperature": 0, "max_tokens": 12}
 
 
@@ -291,3 +301,10 @@ async def test_calls_are_counted_and_connections_are_not(client: Any, server: An
     assert {name: after[name] - before[name] for name in after} == {
         "realm_requests_total": 2, "realm_requests_success_total": 1, "realm_tokens_generated_total": 12,
     }  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text() | st.text(alphabet='{}[]:,"\\\\u0d8 idfunctioparms1.e-') | _MESSAGES)
+def test_no_message_makes_the_parser_raise_anything_else(text: str) -> None:
+    with contextlib.suppress(BadCall):
+        assert 1 <= len(parse_call(text).id) <= 128

@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 import pytest
-from realm_reference.server.websocket.masking import MaskedOnly
+from realm_reference.server.websocket.checking import CheckedFrames
 
 HEALTH = b'{"id": "a", "function": "health"}'
 KEY = b"\x01\x02\x03\x04"
@@ -150,10 +150,24 @@ def test_the_mask_is_checked_wherever_the_reads_end(size: int) -> None:
     good = b"".join(frame(1, b"x" * n) for n in (0, 1, 125, 126, 300, 65535, 65536))
     bad = frame(1, b"y" * 200, mask=False)
     recorder = Recorder()
-    guard = MaskedOnly(recorder)
+    guard = CheckedFrames(recorder)
     raw = good + bad + good
     for start in range(0, len(raw), size):
         guard.feed_data(raw[start : start + size])
         if len(recorder.fed) > len(good):
             break
     assert recorder.fed == good + b"\xf1\x80"
+
+
+@pytest.mark.parametrize("size", [1, 3, 10_000])
+def test_the_allowance_is_for_all_frames_together(size: int) -> None:
+    within = frame(9, b"x" * 60) + frame(1, b"x" * 30, fin=0)
+    recorder = Recorder()
+    guard = CheckedFrames(recorder)
+    guard.allowance = 100
+    raw = within + frame(0, b"x" * 11) + within
+    for start in range(0, len(raw), size):
+        guard.feed_data(raw[start : start + size])
+        if len(recorder.fed) > len(within):
+            break
+    assert recorder.fed == within + b"\x81\xff\x7f" + b"\xff" * 7

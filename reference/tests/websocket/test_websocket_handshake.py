@@ -112,6 +112,19 @@ async def test_a_binary_frame_is_no_key(guarded: Any, connect: Any) -> None:
     assert await client.closed() == 1003
 
 
+async def test_a_stranger_may_not_send_much(guarded: Any, connect: Any) -> None:
+    client = await connect(guarded, welcome=False)
+    await client.next()
+    await client.raw.send_str("x" * 5000)
+    assert await client.closed() == 1009
+    client = await connect(guarded, welcome=False)
+    await client.next()
+    await client.raw.send_json({"type": "auth", "api_key": KEY})
+    await client.next(), await client.next()
+    await client.raw.send_str('{"id": "a", "function": "health"' + " " * 5000 + "}")
+    assert (await client.next())["status"] == "complete"
+
+
 async def test_a_key_that_is_disabled_opens_no_further_call(guarded: Any, connect: Any) -> None:
     client = await connect(guarded, welcome=False)
     await client.next()

@@ -115,6 +115,27 @@ async def test_a_server_that_goes_lets_calls_end_and_says_so(server: Any, connec
 
 
 @pytest.mark.usefixtures("slow_model")
+async def test_in_its_grace_period_it_sends_away_who_waits_for_nothing(
+    start_server: Any, connect: Any
+) -> None:
+    server = await start_server(leave_seconds=20)
+    busy, idle = await connect(server), await connect(server)
+    for id, tokens in (("short", 5), ("long", 20)):
+        await busy.send(id, "generate", prompt="hello", max_tokens=tokens)
+    while server.service.orchestrator.running < 2:
+        await asyncio.sleep(0.002)
+    hurry = asyncio.Event()
+    stopping = asyncio.ensure_future(server.running.stop(hurry))
+    assert await idle.closed() == 1001
+    ended = await busy.until_end("short", "long")
+    assert [ended[id][0]["data"]["tokens_generated"] for id in ("short", "long")] == [5, 20]
+    assert await busy.closed() == 1001
+    assert not server.service.draining, "the grace period goes on"
+    hurry.set()
+    await stopping
+
+
+@pytest.mark.usefixtures("slow_model")
 async def test_what_does_not_end_in_time_is_told_so(start_server: Any, connect: Any) -> None:
     server = await start_server(drain_seconds=0.2)
     client = await connect(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
@@ -46,6 +47,7 @@ class Connection:
         self._settings = service.settings.websocket
         self._socket = socket
         self._calls = Calls(self._settings.max_calls)
+        self._leaving = False
 
     async def serve(self) -> None:
         """From the handshake to the end. Calls that run at the end are cancelled."""
@@ -56,10 +58,15 @@ class Connection:
         finally:
             await self._calls.abandon()
 
-    async def leave(self) -> None:
-        """The server goes: what has just ended is still told, then 1001."""
-        await self._calls.finished(_LAST_WORDS_SECONDS)
-        await self._socket.close(WSCloseCode.GOING_AWAY, "the server is shutting down")
+    async def leave(self, *, at_once: bool) -> None:
+        """The server goes: 1001, after what has just ended has been told. With calls running that are not to
+        be cut off, it comes after the last of them.
+        """
+        self._leaving = True
+        if at_once:
+            await self._calls.finished(_LAST_WORDS_SECONDS)
+        if at_once or not self._calls:
+            await self._socket.close(WSCloseCode.GOING_AWAY, "the server is shutting down")
 
     async def _converse(self, session: Session) -> None:
         while True:
@@ -122,6 +129,8 @@ class Connection:
     def _account(self, mine: RequestRecord, function: str) -> None:
         status = mine.error.status if mine.error else 499 if mine.finish == "disconnected" else 200
         account(self._service.metrics, mine, status, route=f"websocket {function}")
+        if self._leaving and not self._calls:
+            self._goodbye = asyncio.ensure_future(self.leave(at_once=True))
 
     def _quick(self, call: Call) -> Json:
         """What needs no generation."""

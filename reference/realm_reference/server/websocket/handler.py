@@ -48,8 +48,15 @@ class WebSocketHandler:
         return response
 
     async def close_all(self, app: web.Application) -> None:
-        """Tell every client that the server goes."""
-        await asyncio.gather(*(connection.leave() for connection in list(self._open)))
+        """Tell every client that the server goes, and go."""
+        await asyncio.gather(*(connection.leave(at_once=True) for connection in list(self._open)))
+
+    async def close_idle(self) -> None:
+        """Tell those that wait for nothing, and the others once they have what they wait for."""
+        await asyncio.gather(*(connection.leave(at_once=False) for connection in list(self._open)))
+
+
+_HANDLERS: Final = web.AppKey("realm_websockets", list[WebSocketHandler])
 
 
 def _check_upgrade(request: web.Request) -> None:
@@ -75,3 +82,9 @@ def add_websocket(app: web.Application, service: Service, path: str = PATH) -> N
     handler = WebSocketHandler(service)
     app.router.add_get(path, handler.__call__, allow_head=False)
     app.on_shutdown.append(handler.close_all)
+    app.setdefault(_HANDLERS, []).append(handler)
+
+
+async def leave_idle(app: web.Application) -> None:
+    """Ask the clients of `app`'s WebSockets to go elsewhere, without cutting anything off."""
+    await asyncio.gather(*(handler.close_idle() for handler in app.get(_HANDLERS, [])))

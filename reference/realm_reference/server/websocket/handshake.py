@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from aiohttp import WSCloseCode
 
@@ -12,6 +13,9 @@ from realm_reference.server.errors import ApiError
 from realm_reference.server.operations import VERSION
 from realm_reference.server.websocket.socket import Socket
 from realm_reference.tenants import Caller
+
+_STRANGERS_BYTES: Final = 4096
+"""More than any key and a few pings; a stranger gets no buffer for a whole message."""
 
 
 class Session:
@@ -34,6 +38,7 @@ async def let_in(socket: Socket, auth: Authenticator, seconds: float) -> Session
     """
     session = Session(auth, None)
     if auth.required:
+        socket.allow(_STRANGERS_BYTES)
         await socket.send({"type": "auth_required", "message": "Send {type: auth, api_key} first."})
         try:
             # Around it all: the client's pings do not buy it time.
@@ -49,6 +54,7 @@ async def let_in(socket: Socket, auth: Authenticator, seconds: float) -> Session
         except ApiError as error:
             await _turn_away(socket, error.message)
             return None
+        socket.allow(None)
         await socket.send({"type": "auth_success", "tenant_id": tenant})
     welcome = {"status": "connected", "version": VERSION, "tenant_id": session.caller().tenant}
     await socket.send(welcome)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final, cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -32,6 +32,11 @@ class Socket:
         await self._response.prepare(request)
         self._request = request
         return self._response
+
+    def allow(self, payload_bytes: int | None) -> None:
+        """How much the client may send from now on, in all; None is any number of whole messages."""
+        assert self._request is not None  # since it is open
+        cast(Any, self._request.protocol).frames.allowance = payload_bytes
 
     async def receive(self, timeout: float) -> str | None:
         """The next text message; None once the connection is closed. TimeoutError when none comes in time."""
