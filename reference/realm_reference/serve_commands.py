@@ -189,7 +189,7 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
         settings, orchestrator.model, engine, orchestrator, tenancy.auth, metrics, tenancy.admission
     )
     service.pipelines = _pipelines(options["pipelines"], service.model.name)
-    service.on_reload = partial(tenancy.reload, orchestrator)
+    service.on_reload = partial(_reload, tenancy, service, options["pipelines"])
     server = RunningServer(
         service,
         sockets.api,
@@ -199,6 +199,11 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
         shared=options["fd"] is not None,
     )
     asyncio.run(_until_signal(server, tenancy, options["ready_file"]))
+
+
+def _reload(tenancy: Any, service: Any, pipelines: Path | None) -> None:
+    tenancy.reload(service.orchestrator)
+    service.pipelines = _pipelines(pipelines, service.model.name)
 
 
 async def _until_signal(server: Any, tenancy: Any, ready_file: Path | None) -> None:

@@ -38,6 +38,14 @@ async def first_words(url: str) -> tuple[Any, Any]:
         return welcome, await socket.receive_json(timeout=20)
 
 
+async def pipelines_of(url: str) -> list[str]:
+    async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+        await socket.receive_json(timeout=20)
+        await socket.send_json({"id": "1", "function": "metadata"})
+        reply = await socket.receive_json(timeout=20)
+        return [card["name"] for card in reply["data"]["pipelines"]]
+
+
 async def status_of(url: str) -> int:
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return response.status
@@ -69,6 +77,12 @@ def test_where_it_is(tiny_gguf: Path, tmp_path: Path, flags: list[str], own_port
             has_http = asyncio.run(status_of(said["url"] + "/v1/models"))
             assert has_http == (200 if "--http" in flags else 404)
             assert asyncio.run(status_of(said["operations_url"] + "/ready")) == 200
+            (tmp_path / "more.yaml").write_text(PIPELINE.replace("name: say", "name: more"))
+            process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 20
+            while asyncio.run(pipelines_of(urls[0])) != ["more", "say"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
         finally:
