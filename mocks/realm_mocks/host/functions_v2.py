@@ -18,6 +18,8 @@ from realm_mocks.host.watch_v2 import STOP_TOKEN, WatchV2
 
 ADD_BOS, PARSE_SPECIAL = 1, 2
 SKIP_SPECIAL = 1
+ROUNDING = 1e-3
+"""How far above 0 a logprob may be."""
 
 
 class FunctionsV2(HostFunctions):
@@ -134,9 +136,10 @@ class FunctionsV2(HostFunctions):
 
     def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> int:
         """Takes a token and its text."""
-        del logprob
         target = self.sessions.get(self.owner, session)
         self.model.check_tokens(np.asarray([token], dtype=np.uint32))
+        if logprob > ROUNDING:
+            raise AbiError(ErrorCode.invalid_argument, f"a logprob of {logprob}")
         if self.watch.emits and self.watch.emits[-1][1] & STOP_TOKEN:
             raise AbiError(ErrorCode.invalid_argument, "the token before was a stop token")
         self.watch.emitted(target, token, flags)

@@ -13,6 +13,7 @@ OTHERS = "one tenant's guest takes the server from all others"
 MANY_SESSIONS = 3_000
 PAGES_OF_4_GIB = 65536
 MOST_PAGES = 16
+ONE_AS_F32 = 0x3F80_0000
 
 
 def ends_badly(subject: HostSubject, statement: str) -> None:
@@ -169,21 +170,21 @@ def the_context_ends(subject: HostSubject) -> None:
     versions=(2,),
 )
 def nonsense_is_not_handed_on(subject: HostSubject) -> None:
-    """A token outside the vocabulary or after a stop token is not handed on to the client."""
+    """A token outside the vocabulary, after a stop token or of an impossible logprob is not handed on."""
     world = subject.world(2)
     for what, calls in {
-        "a token outside the vocabulary": [(world.vocab_size, 0)],
+        "a token outside the vocabulary": [(world.vocab_size, 0, 0)],
+        "a token with a logprob of 1": [(5, 0, ONE_AS_F32)],
         "a token after a stop token": [
-            (world.eos_token if world.eos_token < world.vocab_size else 5, 1),
-            (6, 0),
+            (world.eos_token if world.eos_token < world.vocab_size else 5, 1, 0),
+            (6, 0, 0),
         ],
     }.items():
         script = Script()
         script.do(f"put {TEXT} 776f72646c657373")
-        for token, flags in calls:
-            last = script.call(
-                "realm_emit", "S", token, TEXT, 8 if (token, flags) == calls[-1] else 0, 0, flags
-            )
+        for number, (token, flags, logprob) in enumerate(calls, 1):
+            size = 8 if number == len(calls) else 0
+            last = script.call("realm_emit", "S", token, TEXT, size, logprob, flags)
         reply = subject.attempt(2, script)
         if "wordless" in reply.text:
             raise Broken(f"{what} was handed on to the client")
