@@ -47,7 +47,8 @@ def test_healthy_server_passes_every_case() -> None:
 @pytest.mark.parametrize("habit", sorted(HABITS))
 @pytest.mark.timeout(60)
 def test_innocent_habits_are_not_accused(habit: str) -> None:
-    assert accusations(run_against(MockServer(habits=[habit], api_key=KEY), load_cases())) == []
+    cases = load_cases(["CHAT-WS*"] if HABITS[habit].session else [])
+    assert accusations(run_against(MockServer(habits=[habit], api_key=KEY), cases)) == []
 
 
 def test_every_defect_is_claimed_by_a_case_that_exists() -> None:

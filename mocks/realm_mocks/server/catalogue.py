@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from realm_mocks.server import websocket_habits
 from realm_mocks.server.defects import (
     errors,
     frames,
@@ -52,7 +53,7 @@ DEFECTS: Mapping[str, Variation] = _by_id(
 )
 """Planted defects: each breaks the contract, and some conformance case must see it."""
 
-HABITS: Mapping[str, Variation] = _by_id(HABIT_LIST)
+HABITS: Mapping[str, Variation] = _by_id(HABIT_LIST, websocket_habits.HABITS)
 """Innocent habits of real servers: no conformance case may accuse them."""
 
 

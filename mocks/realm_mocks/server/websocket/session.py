@@ -50,6 +50,7 @@ class Running:
     stream: bool
     index: int = 0
     text: str = ""
+    held: str = ""
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
