@@ -259,6 +259,7 @@ def test_the_parts_for_kubernetes_fit_together(full: Deployment) -> None:
     assert {secret, container["envFrom"][0]["secretRef"]["name"]} == set(generated)
     assert container["env"][0]["value"] == 'a "quoted" 100% $HOME \\ $$(X) note'
     assert "replicas" not in found["Deployment"]["spec"], "the number is the autoscaler's"
+    assert pod["enableServiceLinks"] is False
     assert found["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == 3
 
 

@@ -115,6 +115,8 @@ def _pod(deployment: Deployment) -> Json:
         volumes.append({"name": "files", "secret": {"secretName": f"{deployment.name}-files"}})
     return {
         "automountServiceAccountToken": False,
+        # For a Service named realm-serve the variable REALM_SERVE_PORT would come with it, which is --port.
+        "enableServiceLinks": False,
         # There is no preStop hook: after SIGTERM the server itself serves on while it is taken out of the
         # Service (--drain-grace), and then finishes what runs (--drain-timeout). This is both, and some more.
         "terminationGracePeriodSeconds": deployment.stop_seconds,
