@@ -60,6 +60,31 @@ def test_a_guest_written_from_the_contract_is_accused_of_nothing(version: str) -
     assert sum(result.verdict == "ok" for result in results) >= 80
 
 
+AFTER_FEEDING = """(i32.const 1) (i32.load (i32.const 0x100))))
+      (if (i32.lt_s (local.get $answer) (i32.const 0))"""
+OTHER_WAYS = {
+    "a chunk of one token": ("(local.set $chunk (i32.const 64))", "(local.set $chunk (i32.const 1))"),
+    "a full context ends the text": (
+        AFTER_FEEDING,
+        AFTER_FEEDING.replace(
+            "(if (i32.lt_s",
+            "(if (i32.eq (local.get $answer) (i32.const -10)) (then (return (i32.const 2))))\n(if (i32.lt_s",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", OTHER_WAYS.values(), ids=OTHER_WAYS.keys())
+def test_a_guest_that_does_it_otherwise_is_accused_of_nothing(edit: tuple[str, str]) -> None:
+    text = files("realm_abi").joinpath("examples/greedy_v2.wat").read_text("utf-8")
+    assert text.count(edit[0]) == 1
+    guest = GuestSubject(load_guest(text.replace(*edit), shared_runtime()), "otherwise.wasm")
+    cases = guest_cases(guest, ["GUEST-FAULT-*", "GUEST-RESULT-*", "GUEST-LENGTH-*"])
+    results = run_cases(cases, guest).results
+    assert [f"{r.case.id}: {r.message}" for r in results if r.verdict not in ("ok", "unimplemented")] == []
+    assert sum(result.verdict == "ok" for result in results) >= 20
+
+
 def test_ids_are_unique_and_cases_explain_themselves() -> None:
     cases = load_cases(suite=GUEST)
     ids = [case.id for case in cases]
