@@ -206,25 +206,26 @@ StartServer = Callable[..., Awaitable[Server]]
 
 @pytest.fixture
 async def start_server(tiny_model: Model) -> AsyncIterator[StartServer]:
-    """Starts servers of the tiny model: `guest` is v1, v2 or the bytes of a module; `keys` or `tenancy`
-    say who may come in; the rest are settings.
+    """Starts servers of the tiny model, or of `model`: `guest` is v1, v2 or the bytes of a module; `keys` or
+    `tenancy` say who may come in; the rest are settings.
     """
     async with AsyncExitStack() as stack:
 
         async def start(
             guest: str | bytes = "v2",
             *,
+            model: Model | None = None,
             keys: tuple[ApiKey, ...] | None = None,
             tenancy: Tenancy | None = None,
             **settings: Any,
         ) -> Server:
             set_up = ServerSettings(**{"http_port": 0, "drain_seconds": 5.0, **settings})
-            metrics = Metrics()
+            served, metrics = model or tiny_model, Metrics()
             runtime = Runtime()
             module = runtime.compile(guest if isinstance(guest, bytes) else guest_bytes(guest))
-            engine = Engine(tiny_model.transformer, on_step=metrics.observe_step)
+            engine = Engine(served.transformer, on_step=metrics.observe_step)
             orchestrator = Orchestrator(
-                tiny_model,
+                served,
                 engine,
                 runtime,
                 module,
@@ -232,7 +233,7 @@ async def start_server(tiny_model: Model) -> AsyncIterator[StartServer]:
                 max_running=set_up.max_running,
                 max_waiting=set_up.max_waiting,
             )
-            service = Service(set_up, tiny_model, engine, orchestrator, Authenticator(keys), metrics)
+            service = Service(set_up, served, engine, orchestrator, Authenticator(keys), metrics)
             if tenancy is not None:
                 service.auth, service.admission = tenancy.auth, tenancy.admission
                 tenancy.load_guests(orchestrator)

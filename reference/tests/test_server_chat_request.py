@@ -39,7 +39,7 @@ def test_null_is_the_default_everywhere() -> None:
     names = [
         name
         for name in vars(parse())
-        if name not in ("model", "messages", "include_usage", "max_tokens_name")  # not names of the API's
+        if name not in ("model", "messages", "include_usage", "max_tokens_name", "tool_use")
     ]
     others = ["stream_options", "n", "tools", "logit_bias", "logprobs", "user", "response_format", "metadata"]
     assert parse(**dict.fromkeys([*names, *others])) == parse()
@@ -123,8 +123,8 @@ def test_accepted(name: str, value: Any, expected: Any) -> None:
         ("frequency_penalty", 2.5, "out_of_range"),
         ("presence_penalty", -2.5, "out_of_range"),
         ("presence_penalty", "1", "invalid_type"),
-        ("tools", [{"type": "function"}], "unsupported_parameter"),
-        ("tool_choice", "required", "unsupported_parameter"),
+        ("tool_choice", "required", "invalid_value"),
+        ("functions", [{"name": "f"}], "unsupported_parameter"),
     ],
 )
 def test_refused_with_the_parameters_name(name: str, value: Any, code: str) -> None:
@@ -175,7 +175,9 @@ def test_required(name: str, how: str) -> None:
         ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content[0].type"),
         ({"role": "user", "content": [{"type": "noise"}]}, "messages[0].content[0].type"),
         ({"role": "user", "content": "x", "colour": 1}, "messages[0].colour"),
-        ({"role": "assistant", "content": "x", "tool_calls": [{}]}, "messages[0].tool_calls"),
+        ({"role": "assistant", "content": "x", "tool_calls": [{}]}, "messages[0].tool_calls[0].type"),
+        ({"role": "user", "content": "x", "tool_calls": [{}]}, "messages[0].tool_calls"),
+        ({"role": "assistant", "tool_calls": []}, "messages[0].content"),
         ({"role": "tool", "content": "x"}, "messages[0].tool_call_id"),
     ],
 )
@@ -197,7 +199,7 @@ def test_text_parts_are_joined_and_roles_mapped() -> None:
     assert [m.for_template() for m in messages] == [
         {"role": "system", "content": "Be brief."},
         {"role": "assistant", "content": "ok"},
-        {"role": "tool", "content": "4"},
+        {"role": "tool", "content": "4", "tool_call_id": "call_1"},
     ]
 
 

@@ -174,6 +174,19 @@ async def test_stop_and_bias(texts: Texts) -> None:
     assert (choice["text"], choice["finish_reason"]) == ("", "stop")
 
 
+async def test_embeddings_are_refused_and_not_made_up(texts: Texts) -> None:
+    route = f"{texts.server.url}/v1/embeddings"
+    async with aiohttp.ClientSession() as client:
+        for body, status, param in (
+            ({"model": texts.server.model, "input": "x"}, 400, "model"),
+            ({"model": "other", "input": "x"}, 404, "model"),
+            ({"input": "x"}, 400, "model"),
+        ):
+            async with client.post(route, json=body) as response:
+                assert response.status == status
+                assert (await response.json())["error"]["param"] == param
+
+
 async def test_the_default_is_sixteen_tokens(texts: Texts) -> None:
     assert (await texts.ask(max_tokens=None))["usage"]["completion_tokens"] == 16
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+from jinja2 import meta
 
 from realm_reference.model.errors import ChatTemplateError
 from realm_reference.model.gguf import GGUFFile
@@ -26,6 +27,7 @@ class ChatTemplate:
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
         try:
             self._template = self._environment.compile_bounded(source)
+            self._variables = meta.find_undeclared_variables(self._environment.parse(source))
         except (jinja2.TemplateError, ArithmeticError, RecursionError, SyntaxError, ValueError) as error:
             raise ChatTemplateError(f"the model's chat template does not compile: {_line(error)}") from None
 
@@ -49,15 +51,25 @@ class ChatTemplate:
         except ChatTemplateError as error:
             raise file.error(str(error)) from None
 
-    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+    @property
+    def takes_tools(self) -> bool:
+        """Whether it writes out functions and asks for calls of them in the syntax of Hermes and Qwen."""
+        return "tools" in self._variables and "<tool_call>" in self.source
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
         """The prompt for `messages` ({"role", "content", ...} each), ending where the assistant's turn
-        begins if asked.
+        begins if asked. `tools` are functions as OpenAI describes them.
 
         Raises ChatTemplateError when the template refuses the conversation (raise_exception), fails, or
         goes past the limits of `TemplateEnvironment`.
         """
         # Templates ask whether tools and documents `is none`, which an undefined name is not.
-        variables: dict[str, Any] = {**self._tokens, "messages": messages, "tools": None, "documents": None}
+        variables: dict[str, Any] = {**self._tokens, "messages": messages, "tools": tools, "documents": None}
         variables["add_generation_prompt"] = add_generation_prompt
         try:
             return self._environment.render_bounded(self._template, variables)

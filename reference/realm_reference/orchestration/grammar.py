@@ -23,7 +23,7 @@ from realm_reference.orchestration.logits import F32
 _MAX_GRAMMAR: Final = 256 * 1024  # characters
 # Between JSON's tokens: one space, or a new line with its indentation. A model that may write any number of
 # them does so until its limit.
-_WHITESPACE: Final = r"(\n[ ]{0,32}|[ ]?)"
+WHITESPACE: Final = r"(\n[ ]{0,32}|[ ]?)"
 
 
 class GrammarError(Exception):
@@ -48,7 +48,7 @@ def json_grammar(schema: Mapping[str, Any]) -> str:
 
     Raises GrammarError for a schema that is nested too deeply; the rest is found when it is compiled.
     """
-    options: Any = {"whitespace_pattern": _WHITESPACE, "lenient": False, "coerce_one_of": False}
+    options: Any = {"whitespace_pattern": WHITESPACE, "lenient": False, "coerce_one_of": False}
     try:
         return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options)
     except (ValueError, RecursionError):

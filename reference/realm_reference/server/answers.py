@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from realm_reference.model.tokenizer import Tokenizer
+from realm_reference.server.calls import Call
 from realm_reference.server.logprobs import ScoredToken, chat_logprobs, completion_logprobs
 from realm_reference.server.turn import Piece
 
@@ -75,12 +76,11 @@ class ChatAnswer(_TextAnswer):
 
     def piece(self, index: int, piece: Piece) -> Json:
         """A chunk of a choice's message."""
-        return self._chunk([self._choice(index, {"content": piece.text}, None, piece)])
+        return self._chunk([self._choice(index, _delta(piece) or {"content": ""}, None, piece)])
 
     def finish(self, index: int, reason: str | None, last: Piece) -> Json:
         """The chunk with a choice's one finish reason, and what was left for the end."""
-        delta = {"content": last.text} if last.text else {}
-        return self._chunk([self._choice(index, delta, reason, last)])
+        return self._chunk([self._choice(index, _delta(last), reason, last)])
 
     def usage(self, usage: Usage) -> Json:
         """The last chunk, for a client that asked for usage."""
@@ -91,7 +91,7 @@ class ChatAnswer(_TextAnswer):
         listed = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": message.text, "refusal": None},
+                "message": _message(message),
                 "logprobs": self._logprobs(message.scored),
                 "finish_reason": reason,
             }
@@ -147,3 +147,21 @@ class CompletionAnswer(_TextAnswer):
             "logprobs": None if scored is None else completion_logprobs(scored, self.tokenizer),
             "finish_reason": reason,
         }
+
+
+def _message(whole: Piece) -> Json:
+    """The assistant's message; one that only calls functions says nothing."""
+    content = whole.text if whole.text or not whole.calls else None
+    message: Json = {"role": "assistant", "content": content, "refusal": None}
+    return {**message, "tool_calls": [_call(call) for call in whole.calls]} if whole.calls else message
+
+
+def _delta(piece: Piece) -> Json:
+    text = {"content": piece.text} if piece.text else {}
+    calls = [{"index": call.index, **_call(call)} for call in piece.calls]
+    return {**text, "tool_calls": calls} if calls else text
+
+
+def _call(call: Call) -> Json:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}

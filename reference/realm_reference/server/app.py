@@ -11,6 +11,7 @@ from realm_reference.server import record, tokenizing, usage_route
 from realm_reference.server.body import BODIES, Bodies, continue_if_small
 from realm_reference.server.chat import ChatHandler
 from realm_reference.server.completions import CompletionHandler
+from realm_reference.server.embeddings import EmbeddingHandler
 from realm_reference.server.middleware import add_headers, edge
 from realm_reference.server.openapi import add_openapi
 from realm_reference.server.operations import add_operations
@@ -34,6 +35,9 @@ def make_app(service: Service) -> web.Application:
     )
     app.router.add_post(
         "/v1/completions", CompletionHandler(service).__call__, expect_handler=continue_if_small
+    )
+    app.router.add_post(
+        "/v1/embeddings", EmbeddingHandler(service).__call__, expect_handler=continue_if_small
     )
     app.router.add_get("/v1/models", models.all)
     app.router.add_get("/v1/models/{model:.+}", models.one)

@@ -27,12 +27,12 @@ class ChatHandler:
         service.check_model(chat.model)
         model = service.model
         generation = await service.prepare(chat, mine.caller)
-        scored = chat.top_logprobs is not None
+        scored, calling = chat.top_logprobs is not None, bool(chat.tool_use.tools)
         return await Answering(
             service,
             chat,
             choices_of(generation, chat.n),
-            [Turn(model.tokenizer, with_logprobs=scored) for _ in range(chat.n)],
+            [Turn(model.tokenizer, with_logprobs=scored, with_calls=calling) for _ in range(chat.n)],
             ChatAnswer(model.name, model.fingerprint, model.tokenizer, chat.include_usage),
             endpoint="chat",
             prompt_param="messages",

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from realm_reference.server import checks, parameters
+from realm_reference.server import checks, parameters, tools
 from realm_reference.server.errors import invalid
 from realm_reference.server.messages import Message, parse_messages
 from realm_reference.server.parameters import ONE_TIER, Table, TextRequest
 from realm_reference.server.response_format import JsonSchema, parse_response_format
+from realm_reference.server.tools import NO_TOOLS, ToolUse
 
-_NO_TOOLS: Final = "it has no tool calling."
+_NO_FUNCTIONS: Final = "it is deprecated; use tools."
 _TEXT_ONLY: Final = "it makes text only."
 _MAX_TOP_LOGPROBS: Final = 20
 
@@ -27,6 +28,7 @@ class ChatRequest(TextRequest):
 
     messages: tuple[Message, ...]
     response_format: JsonSchema | None = None
+    tool_use: ToolUse = NO_TOOLS
 
 
 @checks.described(type="object", additionalProperties={"type": "string"}, maxProperties=16)
@@ -63,11 +65,8 @@ _INERT: Final[Table] = {
 
 # Known and not done: only the values that change nothing are accepted.
 _UNSUPPORTED: Final[Table] = {
-    "tools": checks.only([], because=_NO_TOOLS),
-    "tool_choice": checks.only("none", "auto", because=_NO_TOOLS),
-    "parallel_tool_calls": checks.only(True, False, because=_NO_TOOLS),
-    "functions": checks.only([], because=_NO_TOOLS),
-    "function_call": checks.only("none", "auto", because=_NO_TOOLS),
+    "functions": checks.only([], because=_NO_FUNCTIONS),
+    "function_call": checks.only("none", "auto", because=_NO_FUNCTIONS),
     "modalities": checks.only(["text"], because=_TEXT_ONLY),
     "audio": checks.only(because=_TEXT_ONLY),
     "prediction": checks.only(because="it has no predicted outputs."),
@@ -84,6 +83,7 @@ PARAMETERS: Final[Table] = {
     **_MAX_TOKENS,
     **_LOGPROBS,
     **parameters.STREAM_OPTIONS,
+    **tools.PARAMETERS,
     **_INERT,
     **_UNSUPPORTED,
 }
@@ -100,6 +100,7 @@ def parse_chat_request(body: Mapping[str, Any]) -> ChatRequest:
         **parameters.stream_options(given),
         **_max_tokens(given),
         **_logprobs(given),
+        tool_use=tools.tool_use(given),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,14 +13,22 @@ from realm_reference.server.errors import invalid, unsupported
 
 @dataclass(frozen=True)
 class Message:
-    """One turn, as the chat template sees it: text parts are already joined."""
+    """One turn, as the chat template sees it: text parts are already joined.
+
+    `tool_calls` are an assistant's, with arguments as objects, which is what templates write out; a tool's
+    message answers the one of `tool_call_id`.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    tool_call_id: str | None = None
 
-    def for_template(self) -> dict[str, str]:
+    def for_template(self) -> dict[str, Any]:
         """The mapping that chat templates index."""
-        return {"role": self.role, "content": self.content}
+        calls = {"tool_calls": list(self.tool_calls)} if self.tool_calls else {}
+        answered = {"tool_call_id": self.tool_call_id} if self.tool_call_id is not None else {}
+        return {"role": self.role, "content": self.content, **calls, **answered}
 
 
 # "developer" is OpenAI's newer name for the system role; templates know the old one.
@@ -31,8 +40,8 @@ _ROLES: Final = {
     "tool": "tool",
 }
 # null for these is what clients send back when they echo an assistant message.
-_ABSENT_ONLY: Final = ("tool_calls", "function_call", "refusal", "audio", "annotations", "reasoning_content")
-_KNOWN: Final = frozenset({"role", "content", "name", "tool_call_id", *_ABSENT_ONLY})
+_ABSENT_ONLY: Final = ("function_call", "refusal", "audio", "annotations", "reasoning_content")
+_KNOWN: Final = frozenset({"role", "content", "name", "tool_call_id", "tool_calls", *_ABSENT_ONLY})
 _OTHER_PARTS: Final = frozenset({"image_url", "input_audio", "file", "refusal"})
 
 
@@ -42,6 +51,24 @@ _TEXT_PART: Final = {
     "required": ["type", "text"],
     "additionalProperties": False,
 }
+_TOOL_CALL: Final = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string"},
+                "arguments": {"type": "string", "contentMediaType": "application/json"},
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["id", "type", "function"],
+    "additionalProperties": False,
+}
 _MESSAGE: Final = {
     "type": "object",
     "properties": {
@@ -49,6 +76,7 @@ _MESSAGE: Final = {
         "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART, "minItems": 1}]},
         "name": {"type": ["string", "null"]},
         "tool_call_id": {"type": ["string", "null"]},
+        "tool_calls": {"type": ["array", "null"], "items": _TOOL_CALL},
         **{name: {"enum": [None, []]} for name in _ABSENT_ONLY},
     },
     "required": ["role", "content"],
@@ -82,9 +110,45 @@ def _message(name: str, value: Any) -> Message:
     for text in ("name", "tool_call_id"):
         if entry.get(text) is not None:
             checks.string(f"{name}.{text}", entry[text])
+    answered = None
     if role == "tool":
-        checks.string(f"{name}.tool_call_id", entry.get("tool_call_id"))
-    return Message(_ROLES[role], _content(f"{name}.content", entry.get("content")))
+        answered = checks.string(f"{name}.tool_call_id", entry.get("tool_call_id"))
+    calls = _tool_calls(f"{name}.tool_calls", entry.get("tool_calls"), role)
+    # Who calls a function need not say anything.
+    silent = bool(calls) and entry.get("content") is None
+    content = "" if silent else _content(f"{name}.content", entry.get("content"))
+    return Message(_ROLES[role], content, calls, answered)
+
+
+def _tool_calls(name: str, value: Any, role: str) -> tuple[dict[str, Any], ...]:
+    if value is None or value == []:
+        return ()
+    if role != "assistant":
+        raise invalid(name, f"'{name}' is only allowed in an assistant's message.")
+    entries = checks.sequence(name, value)
+    return tuple(_tool_call(f"{name}[{index}]", entry) for index, entry in enumerate(entries))
+
+
+def _tool_call(name: str, value: Any) -> dict[str, Any]:
+    entry = checks.mapping(name, value)
+    checks.known_keys(f"{name}.", entry, frozenset({"id", "type", "function"}))
+    if entry.get("type") != "function":
+        raise invalid(f"{name}.type", f"'{name}.type' must be 'function'.")
+    function = checks.mapping(f"{name}.function", entry.get("function"))
+    checks.known_keys(f"{name}.function.", function, frozenset({"name", "arguments"}))
+    written = checks.string(f"{name}.function.arguments", function.get("arguments"))
+    try:
+        arguments = json.loads(written)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise invalid(f"{name}.function.arguments", f"'{name}.function.arguments' must be a JSON object.")
+    called = checks.string(f"{name}.function.name", function.get("name"))
+    return {
+        "id": checks.string(f"{name}.id", entry.get("id")),
+        "type": "function",
+        "function": {"name": called, "arguments": arguments},
+    }
 
 
 def _content(name: str, value: Any) -> str:

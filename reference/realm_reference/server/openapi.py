@@ -9,7 +9,14 @@ from typing import Final
 
 from aiohttp import web
 
-from realm_reference.server import chat_request, checks, completion_request, tokenizing, usage_route
+from realm_reference.server import (
+    chat_request,
+    checks,
+    completion_request,
+    embeddings,
+    tokenizing,
+    usage_route,
+)
 from realm_reference.server.openapi_schemas import SCHEMAS, Json, ref
 from realm_reference.server.operations import VERSION
 from realm_reference.server.parameters import Table
@@ -55,7 +62,9 @@ class Body:
 
 @dataclass(frozen=True)
 class Operation:
-    """One route. `answers` maps media types to schemas of the 200, `path_parameters` names to schemas."""
+    """One route. `answers` maps media types to schemas of the 200, `path_parameters` names to schemas. A
+    route without answers refuses all.
+    """
 
     method: str
     path: str
@@ -142,6 +151,15 @@ OPERATIONS: Final = (
     ),
     Operation(
         "post",
+        "/v1/embeddings",
+        "createEmbedding",
+        "Refused: the models make text, no embeddings.",
+        {},
+        Body(embeddings.PARAMETERS, ("model", "input")),
+        refusals=_POSTED,
+    ),
+    Operation(
+        "post",
         "/tokenize",
         "tokenize",
         "The token ids of a prompt or of a conversation.",
@@ -216,7 +234,7 @@ def _operation(operation: Operation, models: list[str], *, keyed: bool) -> Json:
         "operationId": operation.id,
         "summary": operation.summary,
         "responses": {
-            "200": _response("As asked.", operation.answers),
+            **({"200": _response("As asked.", operation.answers)} if operation.answers else {}),
             **{str(status): _refusal(status, operation) for status in refusals},
         },
     }

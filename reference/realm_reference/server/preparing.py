@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from realm_reference.model.errors import ChatTemplateError
 from realm_reference.orchestration import GenerationRequest, Orchestrator, Prompt
@@ -16,10 +17,10 @@ from realm_reference.orchestration.grammar import (
     json_grammar,
 )
 from realm_reference.orchestration.request import prompt_of_ids
+from realm_reference.server.calls import call_grammar
 from realm_reference.server.chat_request import ChatRequest
 from realm_reference.server.completion_request import CompletionRequest, PromptValue
-from realm_reference.server.errors import ApiError, invalid
-from realm_reference.server.messages import Message
+from realm_reference.server.errors import ApiError, invalid, unsupported
 from realm_reference.server.parameters import TextRequest
 
 
@@ -37,7 +38,7 @@ class Preparer:
 
         Raises ApiError 400 for what does not fit the model.
         """
-        prompt = self._orchestrator.prepare(self._rendered(chat.messages), tenant)
+        prompt = self._orchestrator.prepare(self._rendered(chat), tenant)
         if prompt.tokens == 0:
             raise invalid("messages", "The conversation has no tokens.")
         generation = self._generation(
@@ -94,14 +95,32 @@ class Preparer:
         )
 
     def _grammar(self, chat: ChatRequest) -> Grammar | None:
-        if chat.response_format is None:
-            return None
+        """The form of the answer: the schema's first, so that an error is named after what has it."""
+        grammar = None
+        if chat.response_format is not None:
+            grammar = self._compiled("response_format", partial(json_grammar, chat.response_format))
+        if chat.tool_use.tools:
+            return self._compiled("tools", partial(call_grammar, chat.tool_use, chat.response_format))
+        return grammar
+
+    def _compiled(self, param: str, source: Callable[[], str]) -> Grammar:
         try:
-            return self._grammars.compile(json_grammar(chat.response_format))
+            return self._grammars.compile(source())
         except GrammarError as error:
-            raise invalid(
-                "response_format", f"'response_format' holds a schema that this server cannot keep: {error}."
-            ) from None
+            message = f"'{param}' holds a schema that this server cannot keep: {error}."
+            raise invalid(param, message) from None
+
+    def _check_tools(self, chat: ChatRequest) -> None:
+        assert self._model.chat is not None
+        if self._model.chat.takes_tools:
+            return
+        why = f"the chat template of '{self._model.name}' has none that this server could read."
+        if chat.tool_use.tools:
+            raise unsupported("tools", f"'tools' is not supported by this server's model: {why}")
+        for index, message in enumerate(chat.messages):
+            if message.tool_calls:
+                name = f"messages[{index}].tool_calls"
+                raise unsupported(name, f"'{name}' is not supported by this server's model: {why}")
 
     def _bias(self, request: TextRequest) -> dict[int, float]:
         size = self._model.tokenizer.vocab_size
@@ -114,7 +133,7 @@ class Preparer:
                 )
         return dict(request.logit_bias)
 
-    def _rendered(self, messages: Sequence[Message]) -> str:
+    def _rendered(self, chat: ChatRequest) -> str:
         if self._model.chat is None:
             raise ApiError(
                 400,
@@ -122,8 +141,10 @@ class Preparer:
                 param="model",
                 code="unsupported_model",
             )
+        self._check_tools(chat)
+        tools = [tool.for_template() for tool in chat.tool_use.tools] or None
         try:
-            return self._model.chat.render([message.for_template() for message in messages])
+            return self._model.chat.render([one.for_template() for one in chat.messages], tools=tools)
         except ChatTemplateError as error:
             raise invalid("messages", f"The conversation does not fit the model: {error}.") from None
 

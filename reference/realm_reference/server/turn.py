@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from realm_reference.model.tokenizer import Tokenizer
-from realm_reference.orchestration import Finished, PromptScored, Token
+from realm_reference.orchestration import Finished, FinishReason, PromptScored, Token
+from realm_reference.server.calls import Call, CallReader
 from realm_reference.server.logprobs import ScoredToken, ScoreKeeper, scored_prompt
 
 
 @dataclass
 class Piece:
-    """What was added: text, and the tokens whose log probabilities are told with it (None when nobody asked
-    for any).
+    """What was added: text, the tokens whose log probabilities are told with it (None when nobody asked for
+    any), and calls of functions.
     """
 
     text: str = ""
     scored: list[ScoredToken] | None = None
+    calls: list[Call] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.text or self.scored)
+        return bool(self.text or self.scored or self.calls)
 
     def add(self, other: Piece) -> None:
         """Put `other` behind this."""
         self.text += other.text
         if other.scored is not None:
             self.scored = [*(self.scored or []), *other.scored]
+        self.calls += other.calls
 
 
 class Turn:
@@ -33,11 +36,14 @@ class Turn:
     equal.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, with_logprobs: bool, echo: str = "") -> None:
-        """`echo` is put before the first text."""
+    def __init__(
+        self, tokenizer: Tokenizer, *, with_logprobs: bool, echo: str = "", with_calls: bool = False
+    ) -> None:
+        """`echo` is put before the first text; `with_calls` reads calls of functions out of it."""
         self._tokenizer = tokenizer
         self._echo = echo
         self._keeper = ScoreKeeper(tokenizer, len(echo)) if with_logprobs else None
+        self._calls = CallReader() if with_calls else None
         self.finish_reason: str | None = None
 
     def take(self, event: PromptScored | Token | Finished) -> Piece:
@@ -46,6 +52,16 @@ class Turn:
         if isinstance(event, PromptScored):
             return Piece(echo, scored_prompt(event, self._tokenizer))
         if isinstance(event, Token):
-            return Piece(echo + event.text, self._keeper.push(event) if self._keeper else None)
-        self.finish_reason = event.reason.value
-        return Piece(echo, self._keeper.end(event.reason) if self._keeper else None)
+            scored = self._keeper.push(event) if self._keeper else None
+            if self._calls is None:
+                return Piece(echo + event.text, scored)
+            text, calls = self._calls.push(event.text)
+            return Piece(text, scored, calls)
+        return self._end(event, echo)
+
+    def _end(self, finished: Finished, echo: str) -> Piece:
+        self.finish_reason = finished.reason.value
+        left = self._calls.end() if self._calls else ""
+        if self._calls and self._calls.calls and finished.reason is FinishReason.STOP:
+            self.finish_reason = "tool_calls"
+        return Piece(echo + left, self._keeper.end(finished.reason) if self._keeper else None)
