@@ -195,6 +195,7 @@ async def test_requests_a_minute(
         assert (error["type"], error["code"], error["param"]) == ("requests", "rate_limit_exceeded", None)
         assert "6 requests a minute" in error["message"]
         assert 1 <= int(refused.headers["Retry-After"]) <= 10
+        assert 1 <= int(refused.headers["Retry-After-Ms"]) <= 1000 * int(refused.headers["Retry-After"])
         assert refused.headers["x-ratelimit-remaining-requests"] == "0"
     async with home.client(server, "bobby") as client:
         assert (await client.post(CHAT, json=server.body())).status == 200

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from realm_mocks.server.errors import ApiError
 
 BURST = 3
-PER_SECOND = 2.0
+PER_SECOND = 2.5
 
 
 @dataclass
@@ -29,6 +29,10 @@ class Bucket:
             return False
         self.level -= 1
         return True
+
+    def wait_ms(self) -> str:
+        """Until there is one to take."""
+        return str(math.ceil((1 - self.level) / PER_SECOND * 1000))
 
     def headers(self) -> dict[str, str]:
         """What is left of it, as OpenAI tells it."""
@@ -79,5 +83,5 @@ class Tenants:
             f"Rate limit reached: {BURST} requests at once, {PER_SECOND:g} a second. Try again in 1s.",
             type="requests",
             code="rate_limit_exceeded",
-            headers={"Retry-After": "1", **self._bucket.headers()},
+            headers={"Retry-After": "1", "Retry-After-Ms": self._bucket.wait_ms(), **self._bucket.headers()},
         )

@@ -1,6 +1,7 @@
 """A tenant's limits as HTTP tells them: 429 with what to wait for, and what is left on every answer.
 
-The headers and their format are OpenAI's: ``x-ratelimit-{limit,remaining,reset}-{requests,tokens}``.
+The headers and their format are OpenAI's: ``x-ratelimit-{limit,remaining,reset}-{requests,tokens}``; its
+client waits for Retry-After-Ms where it is sent.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ def too_many(refused: Refused) -> ApiError:
         f"Rate limit reached ({refused.limit.value}): {refused} Try again in {duration(wait)}.",
         type=kind,
         code="insufficient_quota" if refused.limit is Limit.QUOTA else "rate_limit_exceeded",
-        headers={"Retry-After": str(wait), **headers_of(refused.left)},
+        headers={
+            "Retry-After": str(wait),
+            "Retry-After-Ms": str(max(math.ceil(refused.retry_seconds * 1000), 1)),
+            **headers_of(refused.left),
+        },
     )
 
 

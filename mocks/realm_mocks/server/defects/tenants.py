@@ -58,11 +58,15 @@ def _limit_in_stream(path: str, reply: Reply) -> Reply:
 
 
 def _no_retry_after(path: str, reply: Reply) -> Reply:
-    return replace(reply, headers=_without(reply, "Retry-After")) if reply.status == 429 else reply
+    return (
+        replace(reply, headers=_without(reply, "Retry-After", "Retry-After-Ms"))
+        if reply.status == 429
+        else reply
+    )
 
 
 def _hasty_retry_after(path: str, reply: Reply) -> Reply:
-    headers = {**reply.headers, "Retry-After": "0"}
+    headers = {**reply.headers, "Retry-After": "0", "Retry-After-Ms": "0"}
     return replace(reply, headers=headers) if reply.status == 429 else reply
 
 
