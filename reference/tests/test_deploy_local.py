@@ -206,6 +206,19 @@ def test_a_crash_is_mended_and_a_connection_waits_for_it(deployed: Deployed) -> 
     assert "tiny" in by_url.output
 
 
+def test_replicas_end_with_their_supervisor(deployed: Deployed) -> None:
+    assert deployed.deploy(replicas=1).exit_code == 0
+    (replica,) = deployed.status()
+    pid_file = deployed.folder / "s/deployments/chat/supervisord.pid"
+    os.kill(int(pid_file.read_text("ascii")), signal.SIGKILL)
+    wait_for(lambda: not Path(f"/proc/{replica['pid']}").exists())
+    (missing,) = deployed.status()
+    assert (missing["ready"], missing["reason"]) == (False, "supervisord does not run")
+    done = deployed.deploy()
+    assert done.exit_code == 0, done.output
+    assert deployed.ready_on(2, replicas=1)
+
+
 def test_logs_of_all_replicas_are_one(deployed: Deployed) -> None:
     assert deployed.deploy().exit_code == 0
     command = "from realm_reference.commands import logs; logs()"

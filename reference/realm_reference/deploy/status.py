@@ -10,7 +10,7 @@ from typing import Any
 from realm_reference.deploy.errors import DeployError
 from realm_reference.deploy.local.replicas import look, probe
 from realm_reference.deploy.local.state import State, deployments
-from realm_reference.deploy.local.supervisor import UP, Supervisor
+from realm_reference.deploy.local.supervisor import Supervisor
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _local(state: State) -> Iterable[Row]:
         return
     shown = 0
     for process in supervisor.processes().values():
-        if process.state in UP or process.state == "FATAL":
+        if state.revision_of(process.slot) is not None:
             replica = look(state, process)
             shown += process.state != "STOPPING"
             stale = replica.ready and replica.revision != current

@@ -6,6 +6,7 @@ socket. It imports nothing heavy, because it is gone in a moment.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -16,6 +17,8 @@ from typing import NoReturn
 from realm_reference.deploy.environment import read_env_file
 from realm_reference.deploy.errors import DeployError
 from realm_reference.deploy.local.state import HOLDER, State
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def command(state: State, slot: int) -> tuple[list[str], dict[str, str], str]:
@@ -40,8 +43,17 @@ def realm() -> list[str]:
     return [found]
 
 
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM, to the server too that this becomes, when supervisord dies: what nobody
+    supervises would only keep the port from the next supervisord.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+
 def main(folder: str, slot: int) -> NoReturn:
     """Hold the socket, or become the replica."""
+    _end_with_parent()
     if slot == HOLDER:
         while True:
             signal.pause()

@@ -37,19 +37,22 @@ class Rollout:
         wanted = self._state.plan(revision).replicas
         old = self._in_use()
         new: list[int] = []
-        gone: list[int] = []
+        gone: list[int | None] = []  # the revisions of those that have left
         try:
             for _ in range(wanted):
                 new.append(self._start(revision))
                 self._wait_until_ready(new[-1])
-                if len(old) - len(gone) > wanted - len(new):
-                    gone.append(self._leave(old[len(gone)]))
+                if len(old) > wanted - len(new):
+                    gone.append(self._state.revision_of(old[0]))
+                    self._leave(old.pop(0))
         except (NotReady, KeyboardInterrupt) as error:
             self._report(f"revision {revision} is taken back: {str(error) or 'interrupted'}")
             self._take_back(new, gone)
             raise
-        for slot in old[len(gone) :]:
+        for slot in old:
             self._leave(slot)
+        for slot in set(SLOTS) - set(new):
+            self._state.release(slot)  # also those that had been given up
         self._state.set_current(revision)
 
     def start_only(self, revision: int) -> None:
@@ -58,9 +61,8 @@ class Rollout:
             self._start(revision)
         self._state.set_current(revision)
 
-    def _take_back(self, new: list[int], gone: list[int]) -> None:
-        for left in gone:
-            revision = self._state.revision_of(left)
+    def _take_back(self, new: list[int], gone: list[int | None]) -> None:
+        for revision in gone:
             if revision is not None:
                 self._wait_until_ready(self._start(revision))
         for slot in new:
@@ -97,10 +99,10 @@ class Rollout:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def _leave(self, slot: int) -> int:
+    def _leave(self, slot: int) -> None:
         """Ask a replica to leave and wait until it has gone."""
         self._report(f"replica {slot:02}: leaves")
         self._supervisor.stop_slot(slot)
         while self._supervisor.processes()[slot].state in UP:
             time.sleep(_POLL_SECONDS)
-        return slot
+        self._state.release(slot)

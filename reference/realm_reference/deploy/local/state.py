@@ -140,13 +140,18 @@ class State:
     # Slots
 
     def revision_of(self, slot: int) -> int | None:
-        """What a slot was last told to run."""
+        """What a slot is to run; None for a free one."""
         return _number(self._slot(slot, "revision"))
 
     def assign(self, slot: int, revision: int) -> None:
         """Have a slot run a revision when it is next started."""
         self.ready_file(slot).unlink(missing_ok=True)
         _write(self._slot(slot, "revision"), f"{revision}\n")
+
+    def release(self, slot: int) -> None:
+        """A slot runs nothing any more, and is not meant to."""
+        for name in ("revision", "ready.json"):
+            self._slot(slot, name).unlink(missing_ok=True)
 
     def ready_file(self, slot: int) -> Path:
         """The file in which the replica of a slot says where its operations are."""
