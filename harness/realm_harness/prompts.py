@@ -11,6 +11,9 @@ STORY = "Write a short story about a lighthouse keeper and a storm."
 COUNT = "Count from one to thirty in words, with commas between them."
 """A long answer that is much the same with every model."""
 
+OPENING = "Once upon a time, in a small village by the sea, there lived a girl who"
+"""For where prompts are continued as they are: models that were made for conversations go on with it, too."""
+
 MULTIBYTE = (
     "Repeat this line again and again, exactly: 🙂🎉🚀 日本語 naïve façade привет 👍",
     "List ten emoji, and nothing else.",

@@ -8,7 +8,7 @@ from typing import Any
 
 from realm_harness.answers import shown
 from realm_harness.case import Unjudged, case, demand
-from realm_harness.prompts import HELLO, STORY
+from realm_harness.prompts import HELLO, OPENING
 from realm_harness.target import Target, clock_ms
 from realm_harness.websocket.dialogue import ENDS, CallLog, Dialogue, ended, open_dialogue
 
@@ -25,7 +25,7 @@ WRONG: Mapping[str, Any] = {
 """A value for each parameter that no generation can be made with."""
 
 
-def stream(dialogue: Dialogue, prompt: str = STORY, tokens: int = 24, **params: object) -> CallLog:
+def stream(dialogue: Dialogue, prompt: str = OPENING, tokens: int = 16, **params: object) -> CallLog:
     """A streamed answer, to its end."""
     return dialogue.ask("generate", prompt=prompt, max_tokens=tokens, stream=True, **params)
 
@@ -115,7 +115,7 @@ def test_final(target: Target) -> None:
 )
 def test_streamed_equals_whole(target: Target) -> None:
     """At temperature 0 the pieces put together are the text of the whole answer."""
-    params: dict[str, Any] = {"prompt": STORY, "max_tokens": 24, "temperature": 0}
+    params: dict[str, Any] = {"prompt": OPENING, "max_tokens": 16, "temperature": 0}
     with open_dialogue(target) as dialogue:
         whole = str(dialogue.ask("generate", **params).result.get("text"))
         if whole != dialogue.ask("generate", **params).result.get("text"):
@@ -150,7 +150,7 @@ def test_one_end(target: Target) -> None:
 def test_at_the_same_time(target: Target) -> None:
     """A call is answered while another one on the same connection streams."""
     with open_dialogue(target) as dialogue:
-        long = dialogue.call("long", "generate", prompt=STORY, max_tokens=96, stream=True)
+        long = dialogue.call("long", "generate", prompt=OPENING, max_tokens=64, stream=True)
         dialogue.until(lambda: bool(long.pieces) or ended(long))
         short = dialogue.call("short", "health")
         dialogue.until(lambda: ended(short) and ended(long))
@@ -171,7 +171,7 @@ def test_at_the_same_time(target: Target) -> None:
 )
 def test_apart(target: Target) -> None:
     """Calls that run together each get the answer that they get alone."""
-    asked = {f"call-{n}": f"{STORY} Number {n}." for n in range(4)}
+    asked = {f"call-{n}": f"Chapter {n}. {OPENING}" for n in range(4)}
     params: dict[str, Any] = {"max_tokens": 16, "temperature": 0}
     with open_dialogue(target) as dialogue:
         alone = {
@@ -194,7 +194,7 @@ def test_apart(target: Target) -> None:
 def test_cancel(target: Target) -> None:
     """A call that is cancelled in its stream ends with status "cancelled", and `cancel` is answered."""
     with open_dialogue(target) as dialogue:
-        long = dialogue.call("long", "generate", prompt=STORY, max_tokens=96, stream=True)
+        long = dialogue.call("long", "generate", prompt=OPENING, max_tokens=64, stream=True)
         dialogue.until(lambda: len(long.pieces) >= 2 or ended(long))
         stop = dialogue.call("stop", "cancel", id="long")
         dialogue.until(lambda: ended(long) and ended(stop))
@@ -321,7 +321,7 @@ def test_clients_that_leave(target: Target) -> None:
     """After clients left in the middle of streams, the next ones are answered."""
     for _ in range(4):
         with open_dialogue(target) as dialogue:
-            log = dialogue.call("long", "generate", prompt=STORY, max_tokens=96, stream=True)
+            log = dialogue.call("long", "generate", prompt=OPENING, max_tokens=64, stream=True)
             dialogue.until(partial(began, log))
     with open_dialogue(target) as dialogue:
         data = dialogue.ask("generate", prompt=HELLO, max_tokens=4).result
