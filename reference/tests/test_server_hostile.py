@@ -140,8 +140,8 @@ async def test_what_two_servers_could_read_in_two_ways(server: Any, name: str) -
 BODIES = {
     "no chunk size": (post(b"zz\r\n{}\r\n0\r\n\r\n", b"Transfer-Encoding: chunked"), 400, "bad_request"),
     "an endless chunk size": (post(b"f" * 40 + b"\r\n", b"Transfer-Encoding: chunked"), 400, "bad_request"),
-    "no gzip": (
-        post(b"{}" * 20, b"Content-Encoding: gzip", length(b"{}" * 20)),
+    "a broken chunk behind a good one": (
+        post(b"2\r\n{}\r\n-1\r\n", b"Transfer-Encoding: chunked"),
         400,
         "bad_request",
     ),
@@ -163,6 +163,12 @@ async def test_content_encodings_that_are_not_supported(server: Any, encoding: s
     refusal(await exchange(server, request), 415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize("body", [b"{}" * 20, gzip.compress(b"{}")[:-1], gzip.compress(b"{}") * 2, b""])
+async def test_what_does_not_unpack(server: Any, body: bytes) -> None:
+    request = post(body, b"Content-Encoding: gzip", b"Connection: close", length(body))
+    refusal(await exchange(server, request), 400, "bad_request")
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
 async def test_a_compressed_body_is_read_and_a_bomb_is_not(
     start_server: StartServer, pack: Callable[[bytes], bytes]
@@ -175,7 +181,8 @@ async def test_a_compressed_body_is_read_and_a_bomb_is_not(
     )
     assert status == 200
     bomb = pack(b" " * (64 << 20))
-    refusal(await exchange(server, post(bomb, encoding, length(bomb))), 413, "request_too_large")
+    request = post(bomb, encoding, length(bomb))
+    refusal(await exchange(server, request), 413, "request_too_large")
 
 
 async def test_a_body_past_the_limit_is_refused_before_it_is_read(server: Any) -> None:

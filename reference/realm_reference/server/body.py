@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,8 @@ from aiohttp import hdrs, web
 
 from realm_reference.server.errors import ApiError, overloaded
 
-_ENCODINGS: Final = frozenset({"identity", "gzip", "deflate"})
+# zlib's window bits for each of the encodings.
+_PACKED: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 @dataclass
@@ -18,7 +20,7 @@ class Bodies:
     """The bodies that are being received now.
 
     Attributes:
-        each: bytes that one may have, after decompression.
+        each: bytes that one may have, as it comes and after it is unpacked.
         together: bytes that all of them may have.
         seconds: time that one may take.
         held: bytes that they have.
@@ -37,7 +39,7 @@ async def read(request: web.Request) -> bytes:
     """The whole body. ApiError 413, 408, 415, 400 (its encoding is broken) or 503 (too many at a time)."""
     bodies = request.app[BODIES]
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower()
-    if encoding not in _ENCODINGS:
+    if encoding != "identity" and encoding not in _PACKED:
         message = f"Content-Encoding must be gzip or deflate, or absent, not {encoding[:64]!r}."
         raise ApiError(415, message, code="unsupported_media_type")
     if (request.content_length or 0) > bodies.each:
@@ -50,11 +52,12 @@ async def read(request: web.Request) -> bytes:
         message = "The request's body did not arrive in time."
         raise ApiError(408, message, code="request_timeout", close=True) from None
     except web.RequestPayloadError:
-        message = "The request's body is broken in its chunks or its compression."
-        raise ApiError(400, message, code="bad_request", close=True) from None
+        raise _broken("chunks", close=True) from None
     finally:
         bodies.held -= len(raw)
-    return bytes(raw)
+    if encoding == "identity":
+        return bytes(raw)
+    return await asyncio.to_thread(_unpacked, bytes(raw), _PACKED[encoding], bodies)
 
 
 async def _receive(request: web.Request, raw: bytearray, bodies: Bodies) -> None:
@@ -65,6 +68,24 @@ async def _receive(request: web.Request, raw: bytearray, bodies: Bodies) -> None
             raise _too_large(bodies)
         if bodies.held > bodies.together:
             raise overloaded("Too many large requests are arriving; try again.", 1)
+
+
+def _unpacked(raw: bytes, window: int, bodies: Bodies) -> bytes:
+    """A compressed body, of which no more is unpacked than it may have."""
+    unpacker = zlib.decompressobj(window)
+    try:
+        data = unpacker.decompress(raw, bodies.each + 1)
+    except zlib.error:
+        raise _broken("compression") from None
+    if len(data) > bodies.each:
+        raise _too_large(bodies)
+    if not unpacker.eof or unpacker.unused_data:
+        raise _broken("compression")
+    return data
+
+
+def _broken(what: str, *, close: bool = False) -> ApiError:
+    return ApiError(400, f"The request's body is broken in its {what}.", code="bad_request", close=close)
 
 
 def _too_large(bodies: Bodies) -> ApiError:

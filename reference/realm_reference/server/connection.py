@@ -62,6 +62,7 @@ class Connection(web.RequestHandler):
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             max_headers=MAX_FIELDS,
+            auto_decompress=False,  # see `body`
         )
         self._keeper = keeper
         self._heads = Heads(self._parser)
@@ -136,6 +137,9 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send what is left of a response; a client that does not take it is cut off."""
+        if self._heads.unread and resp.keep_alive is False:
+            self._heads.abandon()
+            self.resume_reading()
         try:
             async with asyncio.timeout(self._keeper.settings.write_timeout):
                 finished = await super().finish_response(request, resp, start_time)

@@ -37,6 +37,13 @@ class ApiError(Exception):
         """The error object as it goes over the wire, in a response body or in an SSE event."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
+    def bare(self) -> ApiError:
+        """Itself without the frames that it went through, which would keep a request's body with them until
+        the next collection of garbage.
+        """
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
+
     def response(self) -> web.Response:
         """The whole HTTP response; JSON even when a stream had been asked for."""
         response = web.Response(

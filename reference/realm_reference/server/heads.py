@@ -21,7 +21,7 @@ Feed: TypeAlias = tuple[Messages, bool, bytes]
 MAX_LINE: Final = 8190
 """Bytes of a request line's target, and of one header field."""
 MAX_FIELDS: Final = 100
-MAX_HEAD: Final = 64 << 10
+MAX_HEAD: Final = 32 << 10
 """Bytes of a whole head, give or take what one read brings."""
 
 _VERSIONS: Final = ((1, 0), (1, 1))
@@ -60,11 +60,22 @@ class Heads:
         """Refuse whatever comes next with `error`."""
         self._given_up = error
 
+    @property
+    def unread(self) -> bool:
+        """Whether the latest request's body has not come to its end."""
+        return self._body is not None and not self._body.is_eof()
+
+    def abandon(self) -> None:
+        """Read nothing more of a body: what comes is dropped, and the connection is to end."""
+        self.broken = True
+        if self._body is not None:
+            self._body.feed_eof()
+
     def feed_data(self, data: bytes) -> Feed:
         """Parse `data`; Refused where the parser cannot go on, after which all else is dropped."""
         if self.broken:
             return (), False, b""
-        in_head = self._body is None or self._body.is_eof()
+        in_head = not self.unread
         try:
             if self._given_up is not None:
                 raise Refused(self._given_up)
@@ -75,7 +86,7 @@ class Heads:
             return feed
         except http_exceptions.HttpProcessingError as error:
             self.broken = True
-            if in_head or self._body is None or self._body.is_eof():
+            if in_head or not self.unread:
                 raise error if isinstance(error, Refused) else Refused(self._named(error)) from error
             self._break_body()
             return (), False, b""
@@ -114,8 +125,6 @@ class Heads:
             return refusal(431, f"A header is longer than {MAX_LINE} bytes.", "headers_too_large")
         if error.message.startswith("Too many headers"):
             return refusal(431, f"The request has more than {MAX_FIELDS} headers.", "headers_too_large")
-        if isinstance(error, http_exceptions.ContentEncodingError):
-            return refusal(415, "This Content-Encoding is not supported.", "unsupported_media_type")
         # The first words only: what follows quotes the request, which may hold a key.
         reason = error.message.partition("\n")[0].partition(":")[0].rstrip(".")
         return refusal(400, f"The request is not valid HTTP/1.1: {reason}.", "bad_request")

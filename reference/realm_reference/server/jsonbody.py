@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import Any, Final, NoReturn
@@ -11,6 +12,7 @@ from aiohttp import web
 from realm_reference.server import body
 from realm_reference.server.errors import ApiError, invalid
 
+_LARGE: Final = 64 << 10
 MAX_DEPTH: Final = 128
 """Objects and arrays inside each other; whoever walks a body may recurse."""
 
@@ -98,4 +100,6 @@ async def read(request: web.Request) -> dict[str, Any]:
             f"Content-Type must be application/json, not {request.content_type[:64]!r}.",
             code="unsupported_media_type",
         )
-    return parse(await body.read(request))
+    raw = await body.read(request)
+    # What takes long to parse does so beside the event loop, where other requests wait.
+    return parse(raw) if len(raw) < _LARGE else await asyncio.to_thread(parse, raw)

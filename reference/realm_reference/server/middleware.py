@@ -54,7 +54,7 @@ async def _answer(request: web.Request, handler: Handler, mine: RequestRecord) -
     try:
         return await handler(request)
     except ApiError as error:
-        mine.error = error
+        mine.error = error.bare()
     except web.HTTPException as error:
         mine.error = errors.from_http_exception(error, request.method, request.path[:200])
     except (ConnectionError, SlowReader):

@@ -30,7 +30,7 @@ class ServerSettings:
     max_running: int = 8
     max_waiting: int = 64
     max_body_bytes: int = 4 << 20
-    max_bodies_bytes: int = 256 << 20
+    max_bodies_bytes: int = 128 << 20
     max_connections: int = 4096
     head_timeout: float = 20.0
     body_timeout: float = 60.0
