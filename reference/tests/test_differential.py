@@ -59,6 +59,9 @@ class Said:
 
     cancelled = False
 
+    def stepped(self, record: object) -> None:
+        del record
+
     def cancel(self, cause: Failed | None = None) -> None:
         raise AssertionError(f"the guest was stopped: {cause}")
 
