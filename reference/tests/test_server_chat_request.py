@@ -103,6 +103,7 @@ def test_accepted(name: str, value: Any, expected: Any) -> None:
         ("stream", 1, "invalid_type"),
         ("model", 5, "invalid_type"),
         ("messages", [], "out_of_range"),
+        ("messages", [{"role": "user", "content": ""}] * 2049, "out_of_range"),
         ("messages", "hi", "invalid_type"),
         ("user", 5, "invalid_type"),
         ("metadata", [], "invalid_type"),
