@@ -92,7 +92,7 @@ _MAX_MESSAGES: Final = 2048
 
 @checks.described(type="array", items=_MESSAGE, minItems=1, maxItems=_MAX_MESSAGES)
 def parse_messages(name: str, value: Any) -> tuple[Message, ...]:
-    """All messages, 1 to 2048 as with OpenAI; ApiError 400 names the place, such as ``messages[2].content``."""
+    """All messages, 1 to 2048 as with OpenAI; ApiError 400 names the place (``messages[2].content``)."""
     entries = checks.sequence(name, value)
     if not 1 <= len(entries) <= _MAX_MESSAGES:
         raise invalid(name, f"'{name}' must hold 1 to {_MAX_MESSAGES} messages.", "out_of_range")
