@@ -46,6 +46,14 @@ async def pipelines_of(url: str) -> list[str]:
         return [card["name"] for card in reply["data"]["pipelines"]]
 
 
+async def goodbye(url: str, process: subprocess.Popen[bytes]) -> Any:
+    """The code with which a client is sent away when the server is told to end."""
+    async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+        await socket.receive_json(timeout=20)
+        process.send_signal(signal.SIGTERM)
+        return (await socket.receive(timeout=20)).data
+
+
 async def status_of(url: str) -> int:
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return response.status
@@ -83,7 +91,7 @@ def test_where_it_is(tiny_gguf: Path, tmp_path: Path, flags: list[str], own_port
             while asyncio.run(pipelines_of(urls[0])) != ["more", "say"]:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            process.send_signal(signal.SIGTERM)
+            assert asyncio.run(goodbye(urls[0], process)) == 1001
             assert process.wait(30) == 0
         finally:
             process.kill()
