@@ -314,3 +314,38 @@ async def test_a_limit_is_a_rate_limit_error_and_is_waited_out(
                 await client.chat.completions.create(model=server.model, messages=HELLO, max_tokens=1)
     assert slept == [float(refused.value.response.headers["retry-after"])]
     assert refused.value.response.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+async def test_text_completions(server: Any) -> None:
+    async with Peer(server.url, server.model).client() as client:
+        asked: dict[str, Any] = {
+            "model": server.model,
+            "prompt": "hello wor",
+            "max_tokens": 6,
+            "temperature": 0,
+        }
+        whole = await client.completions.create(**asked, echo=True, logprobs=2)
+        stream = await client.completions.create(**asked, stream=True)
+        pieces = "".join([chunk.choices[0].text async for chunk in stream])
+        several = await client.completions.create(**{**asked, "prompt": ["hello", "world"]})
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.completions.create(**{**asked, "logprobs": 9})
+    [choice] = whole.choices
+    assert choice.text == "hello wor" + pieces
+    assert choice.logprobs is not None
+    assert choice.logprobs.tokens is not None
+    assert "".join(choice.logprobs.tokens).startswith("hello")
+    assert [choice.index for choice in several.choices] == [0, 1]
+    assert refused.value.param == "logprobs"
+
+
+async def test_logprobs(peer: Peer) -> None:
+    async with peer.client() as client:
+        answer = await client.chat.completions.create(
+            model=peer.model, messages=HELLO, max_tokens=4, logprobs=True, top_logprobs=3
+        )
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert len(logprobs.content) == 4
+    assert all(len(entry.top_logprobs) == 3 and entry.logprob <= 0 for entry in logprobs.content)
