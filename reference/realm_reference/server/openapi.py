@@ -147,7 +147,7 @@ OPERATIONS: Final = (
         "What a tenant has used since midnight, UTC; for its own keys.",
         {"application/json": ref("TenantUsage")},
         path_parameters={"tenant": _TENANT},
-        refusals=(404,),
+        refusals=(403, 404),
     ),
     Operation(
         "post",
