@@ -168,7 +168,7 @@ def test_every_flag_is_one_of_realm_serve(target: str, full: Deployment) -> None
     assert (parsed["max_tenants"], parsed["wasm"], parsed["request_timeout"]) == (4, "v1", 30.5)
     assert (parsed["drain_grace"], parsed["drain_timeout"], parsed["log_format"]) == (2.5, 20.0, "json")
     assert parsed["auth"]
-    assert parsed["api_keys"].name == "keys"
+    assert parsed["api_keys"].name in ("keys", "keys.json")
     with pytest.raises(DeployError, match="No such option"):
         check([*arguments, "--no-such-flag"])
 
@@ -200,7 +200,10 @@ def test_compose_keeps_its_schema(full: Deployment, tmp_path: Path) -> None:
     assert server["deploy"]["replicas"] == 3
     assert server["stop_grace_period"] == "32s"
     assert server["environment"]["REALM_NOTE"] == 'a "quoted" 100% $$HOME \\ $$(X) note'
-    assert set(server["secrets"]) == set(project["secrets"]) == {"keys", "tenants"}
+    (folder,) = (mount for mount in server["volumes"] if isinstance(mount, dict))
+    assert (folder["source"], folder["target"]) == (str(tmp_path), server["working_dir"])
+    arguments = serve.make_context("serve", list(server["command"])).params
+    assert arguments["api_keys"] == Path(folder["target"]) / "keys.json"
     assert proxy["ports"] == ["127.0.0.1:8088:8080"]
     assert "server-template replica 3 server:8080" in rendered["haproxy.cfg"]
     assert f"httpchk GET {probes.READY}" in rendered["haproxy.cfg"]
@@ -212,9 +215,17 @@ def test_compose_sees_a_model_file_of_this_machine(tmp_path: Path) -> None:
     deployment = load(tmp_path / "d.toml")
     server = yaml.safe_load(RENDERERS["compose"](deployment)["compose.yaml"])["services"]["server"]
     arguments = serve.make_context("serve", server["command"]).params
-    targets = [v["target"] if isinstance(v, dict) else v.split(":")[1] for v in server["volumes"]]
-    assert arguments["model"] in targets
-    assert str(arguments["ledger"].parent) in targets
+    assert arguments["model"] == f"{server['working_dir']}/own.gguf"
+    assert f"data:{arguments['ledger'].parent}" in server["volumes"]
+
+
+def test_compose_sees_nothing_outside_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text("", "utf-8")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/d.toml").write_text("name = 'own'\nmodel = 'm'\nkeys = '../keys.json'", "utf-8")
+    done = run("compose", tmp_path / "in/d.toml", "--dry-run")
+    assert done.exit_code == 2
+    assert "containers see only" in done.output
 
 
 def manifests(deployment: Deployment) -> Iterator[dict[str, Any]]:
@@ -279,7 +290,7 @@ DIRECTIVES = {
     "Socket": {"ListenStream", "Backlog", "Service"},
     "Service": {
         "Type", "Sockets", "ExecStart", "ExecReload", "Restart", "RestartSec", "KillSignal", "KillMode",
-        "TimeoutStopSec", "LoadCredential", "Environment", "EnvironmentFile", "CacheDirectory",
+        "TimeoutStopSec", "WorkingDirectory", "Environment", "EnvironmentFile", "CacheDirectory",
         "StateDirectory", "DynamicUser", "User", "MemoryMax", "CPUQuota", "LimitNOFILE", "NoNewPrivileges",
         "PrivateTmp", "PrivateDevices", "ProtectSystem", "ProtectHome", "ProtectKernelTunables",
         "ProtectKernelModules", "ProtectControlGroups", "RestrictAddressFamilies", "RestrictNamespaces",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -11,16 +13,20 @@ from realm_reference.deploy.container import (
     API_PORT,
     CACHE,
     DATA,
-    MODELS,
     OPERATIONS_PORT,
     arguments,
     dockerfile,
     image,
 )
 from realm_reference.deploy.deployment import Deployment
+from realm_reference.deploy.errors import DeployError
 from realm_reference.deploy.files import Rendered
 
 _SERVER: Final = "server"
+_FOLDER: Final = "/srv/realm"
+"""Where containers have the deployment's folder. Were its files mounted one by one, a file that is replaced,
+as `realm keys` replaces its, would stay the old one in there.
+"""
 _PROXY_IMAGE: Final = "haproxy:3.2-alpine"
 
 # The probe goes to the operations port, requests to the API's. `timeout server` is the longest silence that a
@@ -73,32 +79,34 @@ def render(deployment: Deployment) -> Rendered:
 
 
 def _project(deployment: Deployment) -> dict[str, Any]:
-    secrets = _secrets(deployment)
-    project: dict[str, Any] = {
+    return {
         "name": deployment.name,
         "services": {_SERVER: _server(deployment), "proxy": _proxy(deployment)},
         "volumes": {"models": {}, **({"data": {}} if deployment.ledger else {})},
     }
-    return {**project, "secrets": secrets} if secrets else project
 
 
-def _secrets(deployment: Deployment) -> dict[str, Any]:
-    found = {"keys": deployment.keys, "tenants": deployment.tenants}
-    return {name: {"file": str(path)} for name, path in found.items() if path is not None}
+def _inside(deployment: Deployment, name: str, path: Path) -> str:
+    """Where a container sees a file of the deployment's folder."""
+    try:
+        relative = path.resolve().relative_to(deployment.folder)
+    except ValueError:
+        raise DeployError(
+            f"'{name}' names {path}, and containers see only {deployment.folder}; move it there"
+        ) from None
+    return f"{_FOLDER}/{relative.as_posix()}"
 
 
 def _server(deployment: Deployment) -> dict[str, Any]:
-    volumes: list[Any] = [f"models:{CACHE}"]
+    folder = {"type": "bind", "source": str(deployment.folder), "target": _FOLDER, "read_only": True}
+    volumes: list[Any] = [folder, f"models:{CACHE}"]
     if deployment.ledger is not None:
         volumes.append(f"data:{DATA}")
-    if (file := deployment.model_file) is not None:
-        volumes.append(
-            {"type": "bind", "source": str(file), "target": f"{MODELS}/{file.name}", "read_only": True}
-        )
     service: dict[str, Any] = {
         "image": image(deployment),
         "build": {"context": ".", "dockerfile": "Dockerfile"},
-        "command": arguments(deployment),
+        "command": arguments(deployment, partial(_inside, deployment)),
+        "working_dir": _FOLDER,
         "volumes": volumes,
         "healthcheck": _healthcheck(),
         "stop_grace_period": f"{deployment.stop_seconds}s",
@@ -122,8 +130,6 @@ def _server(deployment: Deployment) -> dict[str, Any]:
         service["environment"] = {name: value.replace("$", "$$") for name, value in deployment.env.items()}
     if deployment.env_file is not None:
         service["env_file"] = [str(deployment.env_file)]
-    if names := list(_secrets(deployment)):
-        service["secrets"] = names
     return service
 
 

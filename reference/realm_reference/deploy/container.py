@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from realm_reference.deploy.arguments import serve_arguments
@@ -13,9 +15,6 @@ OPERATIONS_PORT: Final = 9090
 USER: Final = 10001
 CACHE: Final = "/var/cache/realm"
 DATA: Final = "/var/lib/realm"
-SECRETS: Final = "/run/secrets"
-"""Where files with secrets are mounted; Docker's own place for them."""
-MODELS: Final = "/models"
 COMMAND: Final = ("realm", "serve")
 
 _DOCKERFILE: Final = """\
@@ -48,15 +47,20 @@ def dockerfile() -> str:
     )
 
 
-def arguments(deployment: Deployment) -> list[str]:
-    """The arguments of `realm serve` in a container."""
-    file = deployment.model_file
+def arguments(deployment: Deployment, place: Callable[[str, Path], str]) -> list[str]:
+    """The arguments of `realm serve` in a container, where `place` says which path a file has there: it gets
+    the name of the setting, and the file's path on this machine.
+    """
+
+    def placed(name: str, path: Path | None) -> str | None:
+        return None if path is None else place(name, path)
+
     return serve_arguments(
         deployment,
-        model=deployment.model if file is None else f"{MODELS}/{file.name}",
+        model=placed("model", deployment.model_file) or deployment.model,
         # Inside of a container this is the container's own network, not the machine's.
         listen=("--host", "0.0.0.0", "--http-port", str(API_PORT), "--metrics-port", str(OPERATIONS_PORT)),
-        keys=f"{SECRETS}/keys" if deployment.keys else None,
-        tenants=f"{SECRETS}/tenants" if deployment.tenants else None,
+        keys=placed("keys", deployment.keys),
+        tenants=placed("tenants", deployment.tenants),
         ledger=f"{DATA}/{deployment.ledger.name}" if deployment.ledger else None,
     )

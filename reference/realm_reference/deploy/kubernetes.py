@@ -11,7 +11,6 @@ from realm_reference.deploy.container import (
     API_PORT,
     CACHE,
     OPERATIONS_PORT,
-    SECRETS,
     USER,
     arguments,
     image,
@@ -23,6 +22,7 @@ from realm_reference.deploy.files import Rendered
 
 Json = dict[str, Any]
 _NOTE: Final = "# Written by `realm deploy kubernetes`; changes are lost.\n"
+_SECRETS: Final = "/run/secrets/realm"
 _LOAD_SECONDS: Final = 900
 """How long the first start may take, which downloads the model."""
 
@@ -138,12 +138,12 @@ def _container(deployment: Deployment) -> Json:
         {"name": "tmp", "mountPath": "/tmp"},
     ]
     if _secret_files(deployment):
-        mounts.append({"name": "files", "mountPath": SECRETS, "readOnly": True})
+        mounts.append({"name": "files", "mountPath": _SECRETS, "readOnly": True})
     resources = {"cpu": f"{deployment.cpus:g}", "memory": deployment.memory}
     container: Json = {
         "name": "server",
         "image": image(deployment),
-        "args": [_literal(argument) for argument in arguments(deployment)],
+        "args": [_literal(word) for word in arguments(deployment, lambda name, path: f"{_SECRETS}/{name}")],
         "ports": [
             {"name": "api", "containerPort": API_PORT},
             {"name": "operations", "containerPort": OPERATIONS_PORT},

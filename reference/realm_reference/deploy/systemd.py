@@ -36,6 +36,7 @@ Wants=network-online.target
 
 [Service]
 Type=exec
+WorkingDirectory={folder}
 Sockets={unit}.socket
 ExecStart={command}
 ExecReload=/bin/kill -HUP $MAINPID
@@ -44,7 +45,7 @@ RestartSec=1
 KillSignal=SIGTERM
 KillMode=mixed
 TimeoutStopSec={stop_seconds}
-{credentials}{environment}Environment=REALM_CACHE=%C/realm
+{environment}Environment=REALM_CACHE=%C/realm
 CacheDirectory=realm
 StateDirectory=realm
 DynamicUser=yes
@@ -107,8 +108,6 @@ def render(deployment: Deployment) -> Rendered:
 
 
 def _service(deployment: Deployment, unit: str) -> str:
-    secrets = {"keys": deployment.keys, "tenants": deployment.tenants}
-    credentials = [f"LoadCredential={name}:{_quoted(str(path))}" for name, path in secrets.items() if path]
     environment = [f"Environment={_quoted(f'{name}={value}')}" for name, value in deployment.env.items()]
     if deployment.env_file is not None:
         environment.append(f"EnvironmentFile={_plain(str(deployment.env_file))}")
@@ -116,17 +115,18 @@ def _service(deployment: Deployment, unit: str) -> str:
         deployment,
         model=str(deployment.model_file or deployment.model),
         listen=("--host", deployment.host, "--fd", "3"),
-        keys="@credentials@/keys" if deployment.keys else None,
-        tenants="@credentials@/tenants" if deployment.tenants else None,
+        # The files themselves and not credentials, which are copies: a key that is disabled is so at once.
+        keys=str(deployment.keys) if deployment.keys else None,
+        tenants=str(deployment.tenants) if deployment.tenants else None,
         ledger=f"@state@/{deployment.ledger.name}" if deployment.ledger else None,
     )
     command = " ".join(_quoted(word).replace("$", "$$") for word in [*realm(), "serve", *arguments])
     return _SERVICE.format(
         name=deployment.name,
         unit=unit,
-        command=command.replace("@credentials@", "%d").replace("@state@", "%S/realm"),
+        folder=_plain(str(deployment.folder)),
+        command=command.replace("@state@", "%S/realm"),
         stop_seconds=deployment.stop_seconds,
-        credentials="".join(f"{line}\n" for line in credentials),
         environment="".join(f"{line}\n" for line in environment),
         memory=deployment.memory.removesuffix("i"),
         cpu_percent=round(deployment.cpus * 100),
