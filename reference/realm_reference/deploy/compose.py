@@ -73,9 +73,18 @@ def render(deployment: Deployment) -> Rendered:
         operations=OPERATIONS_PORT,
     )
     project = "# Written by `realm deploy compose`; changes are lost.\n" + yaml.safe_dump(
-        _project(deployment), sort_keys=False, width=110
+        _literal(_project(deployment)), sort_keys=False, width=110
     )
     return {"compose.yaml": project, "haproxy.cfg": proxy, "Dockerfile": dockerfile()}
+
+
+def _literal(value: Any) -> Any:
+    """The same with every $ doubled, which would begin a variable of Compose's own."""
+    if isinstance(value, dict):
+        return {name: _literal(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_literal(inner) for inner in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 def _project(deployment: Deployment) -> dict[str, Any]:
@@ -126,8 +135,7 @@ def _server(deployment: Deployment) -> dict[str, Any]:
         },
     }
     if deployment.env:
-        # A $ would begin a variable of Compose's own.
-        service["environment"] = {name: value.replace("$", "$$") for name, value in deployment.env.items()}
+        service["environment"] = dict(deployment.env)
     if deployment.env_file is not None:
         service["env_file"] = [str(deployment.env_file)]
     return service
