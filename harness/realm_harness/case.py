@@ -12,7 +12,7 @@ from realm_harness.clauses import Clause, clause
 
 CHAPTERS = (
     "http", "replies", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length",
-    "usage", "sample", "logprobs", "bias", "format", "tokenize", "metrics", "counts",
+    "usage", "sample", "logprobs", "bias", "format", "tools", "tokenize", "completions", "metrics", "counts",
     "concurrency", "cancel", "tenants",
     "wsauth", "wscalls", "wsframes", "hostile", "crowd",
 )  # fmt: skip

@@ -18,7 +18,7 @@ from realm_mocks.server import logprobs
 from realm_mocks.server.errors import ApiError, denied
 from realm_mocks.server.generation import Generation, generate
 from realm_mocks.server.metrics import CONTENT_TYPE, Meter, render
-from realm_mocks.server.model import answer_tokens, count_prompt_tokens
+from realm_mocks.server.model import answer_tokens, count_prompt_tokens, tokenize, tool_call
 from realm_mocks.server.receiving import body_of
 from realm_mocks.server.records import RequestRecord
 from realm_mocks.server.replies import Reply, stream_events, whole_reply
@@ -26,7 +26,8 @@ from realm_mocks.server.request import ChatRequest, check_request, parse_body
 from realm_mocks.server.schedule import Schedule
 from realm_mocks.server.sender import send_stream, sleep_until
 from realm_mocks.server.tenants import Tenants
-from realm_mocks.server.tokens_api import detokenized, tokenized
+from realm_mocks.server.text_routes import TextRoutes
+from realm_mocks.server.tools import call_text
 from realm_mocks.server.variation import State, Variation, bearer
 from realm_mocks.server.websocket import PATH, Session
 from realm_mocks.server.websocket.session import House
@@ -60,10 +61,21 @@ class MockApp:
     def application(self) -> web.Application:
         """The aiohttp application."""
         app = web.Application(client_max_size=MAX_BODY)
+        texts = TextRoutes(
+            MODEL,
+            CONTEXT_LENGTH,
+            self.variations,
+            self._numbers,
+            self._generate,
+            self._respond,
+            self._stream_head,
+        )
         app.router.add_route("*", "/v1/chat/completions", self._route(self._chat, "POST"))
+        app.router.add_route("*", "/v1/completions", self._route(texts.completions, "POST"))
+        app.router.add_route("*", "/v1/embeddings", self._route(texts.embeddings, "POST"))
         app.router.add_route("*", "/v1/models", self._route(self._models, "GET"))
-        app.router.add_route("*", "/tokenize", self._route(self._tokenize, "POST"))
-        app.router.add_route("*", "/detokenize", self._route(self._detokenize, "POST"))
+        app.router.add_route("*", "/tokenize", self._route(texts.tokenize, "POST"))
+        app.router.add_route("*", "/detokenize", self._route(texts.detokenize, "POST"))
         app.router.add_route("*", "/health", self._route(self._health, "GET"))
         app.router.add_route("*", "/metrics", self._route(self._metrics, "GET"))
         app.router.add_route("GET", PATH, self._websocket)
@@ -197,6 +209,12 @@ class MockApp:
     def _generate(self, chat: ChatRequest, choice: int, number: int) -> Generation:
         tokens = answer_tokens(chat, choice, number, self.schedule.tokens)
         generation = generate(tokens, chat.stop, chat.cap, count_prompt_tokens(chat))
+        if (call := tool_call(chat, choice, number)) is not None:
+            said = tuple(tokenize(call_text(call)))
+            silence = ("",) * len(said)
+            generation = replace(
+                generation, tokens=said, pieces=silence, finish_reason="tool_calls", call=call
+            )
         if chat.logprobs:
             generation = replace(generation, logprobs=logprobs.entries(chat, generation))
         for variation in self.variations:
@@ -235,12 +253,6 @@ class MockApp:
             "context_length": CONTEXT_LENGTH,
         }
         return self._respond(request, Reply(200, {"object": "list", "data": [card]}))
-
-    async def _tokenize(self, request: web.Request) -> web.StreamResponse:
-        return self._respond(request, Reply(200, tokenized(parse_body(await request.read()), CONTEXT_LENGTH)))
-
-    async def _detokenize(self, request: web.Request) -> web.StreamResponse:
-        return self._respond(request, Reply(200, detokenized(parse_body(await request.read()))))
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return self._respond(request, Reply(200, {"status": "ok"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -51,6 +52,28 @@ def complaint(schema: Any) -> str | None:
     parts = [*properties.values()] if isinstance(properties, dict) else [properties]
     parts += [*schema.get("anyOf", [])] + ([schema["items"]] if "items" in schema else [])
     return next((found for part in parts if (found := complaint(part))), None)
+
+
+def check_format(value: Any) -> str | None:
+    """What is wrong with a `response_format`, or None."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind not in ("text", "json_object", "json_schema"):
+        return "must be an object with the type text, json_object or json_schema"
+    if kind != "json_schema":
+        return None
+    named = value.get("json_schema")
+    if not isinstance(named, dict) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", str(named.get("name", ""))):
+        return "has no json_schema with a name of up to 64 letters, digits, _ and -"
+    return complaint(named.get("schema", {}))
+
+
+def schema_of(value: Any) -> Mapping[str, Any] | None:
+    """The schema that a checked `response_format` asks for; None for text."""
+    if not isinstance(value, dict) or value.get("type") not in ("json_object", "json_schema"):
+        return None
+    named = value.get("json_schema")
+    schema = named.get("schema") if isinstance(named, dict) else None
+    return schema if isinstance(schema, dict) else ANY_OBJECT
 
 
 def example(schema: Mapping[str, Any], pick: Pick) -> str:

@@ -18,6 +18,7 @@ class Generation:
         prompt_tokens: tokens of the prompt.
         cut: whether a stop string ended it.
         logprobs: an entry of OpenAI's `logprobs.content` for each token; None when nobody asked.
+        call: the function that is called in place of saying anything.
     """
 
     tokens: tuple[bytes, ...]
@@ -26,6 +27,7 @@ class Generation:
     prompt_tokens: int
     cut: bool = False
     logprobs: tuple[dict[str, Any], ...] | None = None
+    call: dict[str, Any] | None = None
 
     @property
     def text(self) -> str:

@@ -11,10 +11,12 @@ import json
 from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import islice
+from typing import Any
 
 from realm_mocks.server.forms import example
 from realm_mocks.server.request import ChatRequest, content_text
 from realm_mocks.server.steering import steered
+from realm_mocks.server.tools import call_of, chosen
 
 VOCABULARY = (
     " the",
@@ -93,6 +95,15 @@ def answer_tokens(request: ChatRequest, choice: int, draw: int, length: int | No
         return tokenize(example(request.schema, lambda index, choices: _pick(key, index, choices)))
     count = SHORTEST + _pick(key, -1, SPREAD) if length is None else length
     return list(islice(steered(request, _speak(key, _own_words(request))), count))
+
+
+def tool_call(request: ChatRequest, choice: int, draw: int) -> dict[str, Any] | None:
+    """The function that the model calls in place of an answer, if it does."""
+    function = chosen(request.tools, request.tool_choice, request.messages)
+    if function is None:
+        return None
+    key = _key(request, choice, draw)
+    return call_of(function, lambda index, choices: _pick(key, index, choices))
 
 
 def _key(request: ChatRequest, choice: int, draw: int) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from realm_mocks.server import logprobs
+from realm_mocks.server import logprobs, tools
 from realm_mocks.server.generation import Generation
 from realm_mocks.server.request import ChatRequest
 from realm_mocks.server.schedule import Schedule
@@ -82,7 +82,7 @@ def whole_reply(request: ChatRequest, generations: Sequence[Generation], answer_
         "choices": [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": generation.text, "refusal": None},
+                "message": _message(generation),
                 "logprobs": logprobs.content(generation),
                 "finish_reason": generation.finish_reason,
             }
@@ -90,6 +90,12 @@ def whole_reply(request: ChatRequest, generations: Sequence[Generation], answer_
         ],
         "usage": usage(generations),
     }
+
+
+def _message(generation: Generation) -> dict[str, Any]:
+    if generation.call is None:
+        return {"role": "assistant", "content": generation.text, "refusal": None}
+    return {"role": "assistant", "content": None, "refusal": None, "tool_calls": [generation.call]}
 
 
 def _scores(generation: Generation, count: int) -> list[dict[str, Any] | None]:
@@ -131,6 +137,9 @@ def stream_events(
             if text or token == 0 or scores[token]:
                 data = chunk([{**choice(index, delta), "logprobs": scores[token]}])
                 events.append(Event(schedule.offset(token), data, token=token))
+        called = [{"tool_calls": [delta]} for delta in tools.deltas(generations[index].call)]
+        at = schedule.offset(max(0, len(texts) - 1))
+        events += [Event(at, chunk([choice(index, delta)])) for delta in called]
         finish = chunk([choice(index, {}, generations[index].finish_reason)])
         events.append(Event(schedule.offset(max(0, len(texts) - 1)), finish))
     events.sort(key=lambda event: event.due)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from realm_mocks.server import forms
 from realm_mocks.server.errors import ApiError, invalid
 from realm_mocks.server.lexicon import VOCAB_SIZE
 from realm_mocks.server.receiving import strict_json
+from realm_mocks.server.tools import check_choice, check_tools
 
 Check = Callable[[Any], str | None]
 """Returns what is wrong with a value, or None when nothing is."""
@@ -39,6 +39,8 @@ class ChatRequest:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     schema: Mapping[str, Any] | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: Any = None
 
     @property
     def include_usage(self) -> bool:
@@ -126,22 +128,6 @@ def _logit_bias(value: Any) -> str | None:
     return None
 
 
-def _response_format(value: Any) -> str | None:
-    kind = value.get("type") if isinstance(value, dict) else None
-    if kind not in ("text", "json_object", "json_schema"):
-        return "must be an object with the type text, json_object or json_schema"
-    if kind != "json_schema":
-        return None
-    named = value.get("json_schema")
-    if not isinstance(named, dict) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", str(named.get("name", ""))):
-        return "has no json_schema with a name of up to 64 letters, digits, _ and -"
-    return forms.complaint(named.get("schema", {}))
-
-
-def _unsupported(value: Any) -> str | None:
-    return "is not supported by this mock" if value else None
-
-
 CHECKS: dict[str, Check] = {
     "messages": _messages,
     "stream": _boolean,
@@ -158,8 +144,8 @@ CHECKS: dict[str, Check] = {
     "logprobs": _boolean,
     "top_logprobs": _integer(0, 20),
     "logit_bias": _logit_bias,
-    "response_format": _response_format,
-    "tools": _unsupported,
+    "response_format": forms.check_format,
+    "tools": check_tools,
 }
 
 
@@ -192,6 +178,8 @@ def check_request(
             raise invalid(param, f"Invalid '{param}': it {complaint}")
     if body.get("top_logprobs") is not None and not body.get("logprobs") and "top_logprobs" not in unchecked:
         raise invalid("top_logprobs", "Invalid 'top_logprobs': it needs 'logprobs': true")
+    if "tool_choice" not in unchecked and (wrong := check_choice(body.get("tools"), body.get("tool_choice"))):
+        raise invalid("tool_choice", f"Invalid 'tool_choice': it {wrong}")
     model = body.get("model")
     if "model" not in unchecked:
         if not isinstance(model, str):
@@ -234,18 +222,12 @@ def _freeze(body: dict[str, Any]) -> ChatRequest:
         logit_bias=_bias(body.get("logit_bias")),
         presence_penalty=number("presence_penalty", 0.0),
         frequency_penalty=number("frequency_penalty", 0.0),
-        schema=_schema(body.get("response_format")),
+        schema=forms.schema_of(body.get("response_format")),
+        tools=tuple(body["tools"]) if body.get("tools") and check_tools(body["tools"]) is None else (),
+        tool_choice=body.get("tool_choice"),
     )
 
 
 def _bias(value: Any) -> dict[int, float]:
     pairs = value.items() if isinstance(value, dict) else ()
     return {int(token): float(amount) for token, amount in pairs if token.isdecimal()}
-
-
-def _schema(value: Any) -> Mapping[str, Any] | None:
-    if not isinstance(value, dict) or value.get("type") not in ("json_object", "json_schema"):
-        return None
-    named = value.get("json_schema")
-    schema = named.get("schema") if isinstance(named, dict) else None
-    return schema if isinstance(schema, dict) else forms.ANY_OBJECT

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+from realm_mocks.server.completions import Texts
 from realm_mocks.server.errors import ApiError
 from realm_mocks.server.generation import Generation
 from realm_mocks.server.metrics import Family
@@ -59,6 +60,8 @@ class Variation:
         pieces: the text that each token lets go when streaming.
         whole: bends the JSON object of a whole answer.
         events: bends the plan of a stream.
+        texts: bends the whole answer of /v1/completions.
+        text_chunks: bends the chunks of its stream.
         metrics: bends the families of the page of metrics.
         reply: bends any whole reply; gets the request's path.
         authorized: replaces the check of an Authorization header: (header, key) -> allowed.
@@ -85,6 +88,8 @@ class Variation:
     pieces: Callable[[ChatRequest, Generation], list[str]] | None = None
     whole: Callable[[ChatRequest, dict[str, Any]], dict[str, Any]] | None = None
     events: Callable[[ChatRequest, list[Event]], list[Event]] | None = None
+    texts: Callable[[Texts, dict[str, Any]], dict[str, Any]] | None = None
+    text_chunks: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
     metrics: Callable[[list[Family], State], list[Family]] | None = None
     reply: Callable[[str, Reply], Reply] | None = None
     authorized: Callable[[str | None, str], bool] | None = None
