@@ -110,7 +110,7 @@ class Connection:
         return caller
 
     def _start(self, caller: Caller, call: Call) -> None:
-        self._service.check_admission()
+        self._service.check_admission(caller)
         self._calls.check(call.id)
         work, stream = self._work(call)
         mine = RequestRecord(caller=caller)
