@@ -86,6 +86,13 @@ PORT = click.IntRange(0, 65535)
     help="Requests of a tenant that may wait for a guest.",
 )
 @click.option(
+    "--max-connections",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    help="Open HTTP connections; past it the one that was idle longest is closed.",
+)
+@click.option(
     "--guest-timeout",
     type=click.FloatRange(0, min_open=True),
     default=5.0,
@@ -226,6 +233,7 @@ def _settings(options: dict[str, Any]) -> Any:
         metrics_port=options["metrics_port"],
         max_running=options["max_tenants"],
         max_waiting=options["max_queue"],
+        max_connections=options["max_connections"],
         default_max_tokens=options["default_max_tokens"],
         leave_seconds=options["drain_grace"],
         drain_seconds=options["drain_timeout"],

@@ -7,10 +7,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from realm_reference.server import jsonbody
+from realm_reference.server.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
+from realm_reference.server.settings import ServerSettings
 
 CHAT = "/v1/chat/completions"
 HOST = b"Host: x\r\n"
@@ -304,3 +308,19 @@ async def test_the_metrics_port_speaks_the_same_errors(start_server: StartServer
         text = await (await client.get("/metrics")).text()
     assert 'realm_requests_by_status_total{status_code="400"} 1.0' in text
     assert text.count("realm_requests_by_status_total") > before
+
+
+def test_the_operators_page_has_the_bounds() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operate.md").read_text("utf-8")
+    settings = ServerSettings()
+    for bound in (
+        f"{MAX_HEAD >> 10} KiB and {MAX_FIELDS} headers",
+        f"a target or a header {MAX_LINE} bytes, {settings.head_timeout:g} s",
+        f"{settings.max_body_bytes >> 20} MiB as it comes and unpacked",
+        f"(gzip, deflate), {settings.body_timeout:g} s",
+        f"| {settings.max_bodies_bytes >> 20} MiB |",
+        f"{jsonbody.MAX_DEPTH} levels",
+        f"| {settings.write_timeout:g} s, 64 KiB",
+        f"| {settings.idle_timeout:g} s |",
+    ):
+        assert bound in page, bound
