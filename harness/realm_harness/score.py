@@ -26,8 +26,8 @@ KEY = "realm-score-key"
 SILENCE = 2.0
 """Seconds after which a planted hang counts as one."""
 
-SOCKET_CHAPTERS = frozenset({"wsauth", "wscalls", "wsframes"})
-TIMED_CHAPTERS = frozenset({"stream", "counts", "concurrency", "cancel", "tenants", "wscalls"})
+SOCKET_CHAPTERS = frozenset({"wsauth", "wscalls", "wsanswers", "wsframes"})
+TIMED_CHAPTERS = frozenset({"stream", "counts", "concurrency", "cancel", "tenants", "wscalls", "wsanswers"})
 VISIBLE = Schedule(ttft=0.01, itl=0.02)
 """Slow enough for the cases that a server without latency leaves unjudged."""
 

@@ -13,6 +13,9 @@ from realm_harness.target import Target, clock_ms
 from realm_harness.websocket.dialogue import ENDS, CallLog, Dialogue, ended, open_dialogue
 
 ODD_IDS = ("\N{GRINNING FACE} \u2028", ' "\\ ', "unknown", "0")
+OVERTAKEN_MS = 100.0
+"""What is left of an answer when another call is sent; with less it shows nothing."""
+
 WRONG: Mapping[str, Any] = {
     "prompt": 5,
     "max_tokens": "many",
@@ -154,12 +157,14 @@ def test_at_the_same_time(target: Target) -> None:
         dialogue.until(lambda: bool(long.pieces) or ended(long))
         short = dialogue.call("short", "health")
         dialogue.until(lambda: ended(short) and ended(long))
-        gap = clock_ms(long.messages[-1][0], long.messages[0][0])
-        if len(long.pieces) < 8 or gap < 40:
-            raise Unjudged(f"the long answer took {gap:.0f} ms: too quick to be overtaken")
+        left = clock_ms(long.messages[-1][0], short.sent_ns)
+        if left < OVERTAKEN_MS:
+            raise Unjudged(
+                f"the long answer ended {left:.0f} ms after the other call: too quick to be overtaken"
+            )
         demand(
             short.messages[-1][0] < long.messages[-1][0],
-            f"a call sent at the start of a stream was answered after its end, {gap:.0f} ms later",
+            f"a call sent {left:.0f} ms before the end of a stream was answered after it",
         )
 
 
@@ -199,12 +204,12 @@ def test_cancel(target: Target) -> None:
         stop = dialogue.call("stop", "cancel", id="long")
         dialogue.until(lambda: ended(long) and ended(stop))
         demand(stop.end.get("status") == "complete", f"`cancel` is answered with {shown(stop.end)}")
-        gap = clock_ms(long.messages[-1][0], long.messages[0][0])
         ending = long.end.get("status")
-        promised = (stop.end.get("data") or {}).get("cancelled") is True
-        if ending == "complete" and gap < 40 and not promised:
-            raise Unjudged(f"the answer took {gap:.0f} ms: too quick to be cancelled")
-        demand(ending == "cancelled", f"the cancelled call ends with status {ending!r} after {gap:.0f} ms")
+        later = sum(at > stop.messages[-1][0] for at, _ in long.messages)
+        if ending == "complete" and (stop.end.get("data") or {}).get("cancelled") is not True and later < 8:
+            raise Unjudged("the call had ended, or nearly, when the cancel arrived")
+        went_on = f"{later} messages after `cancel` was answered"
+        demand(ending == "cancelled", f"the cancelled call ends with status {ending!r}, {went_on}")
 
 
 @case(

@@ -38,6 +38,7 @@ CHAPTER_NAMES = {
     "tenants": "Tenants and limits",
     "wsauth": "WebSocket: handshake",
     "wscalls": "WebSocket: calls",
+    "wsanswers": "WebSocket: answers",
     "wsframes": "WebSocket: frames",
     "hostile": "Hostile requests",
     "crowd": "Crowds of connections",

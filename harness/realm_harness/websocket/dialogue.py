@@ -29,6 +29,7 @@ class CallLog:
     """All that came of one call, in order, with times."""
 
     id: str
+    sent_ns: int = 0
     messages: list[tuple[int, Json]] = field(default_factory=list)
 
     @property
@@ -122,7 +123,7 @@ class Dialogue:
 
     def expect(self, id: str) -> CallLog:
         """The log of a call that is about to be sent."""
-        self.logs[id] = CallLog(id)
+        self.logs[id] = CallLog(id, time.perf_counter_ns())
         return self.logs[id]
 
     def call(self, id: str, function: str, /, **params: object) -> CallLog:

@@ -22,6 +22,7 @@ from realm_mocks.server.defects import (
     transport,
     usage,
     websocket,
+    websocket_answers,
 )
 from realm_mocks.server.habits import HABIT_LIST
 from realm_mocks.server.variation import Variation
@@ -50,6 +51,7 @@ DEFECTS: Mapping[str, Variation] = _by_id(
     transport.DEFECTS,
     hostile.DEFECTS,
     websocket.DEFECTS,
+    websocket_answers.DEFECTS,
     frames.DEFECTS,
     tenants.DEFECTS,
 )

@@ -51,6 +51,7 @@ class Running:
     index: int = 0
     text: str = ""
     held: str = ""
+    kept: list[str] = field(default_factory=list)
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
