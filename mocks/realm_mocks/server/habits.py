@@ -123,7 +123,7 @@ def _bare_whole(_: ChatRequest, data: Json) -> Json:
     choices = [
         {
             "index": c["index"],
-            "message": {"role": "assistant", "content": c["message"]["content"]},
+            "message": {key: c["message"][key] for key in c["message"] if key != "refusal"},
             "finish_reason": c["finish_reason"],
             **({"logprobs": c["logprobs"]} if c["logprobs"] else {}),
         }
