@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -133,6 +134,7 @@ async def test_in_its_grace_period_it_sends_away_who_waits_for_nothing(
     assert not server.service.draining, "the grace period goes on"
     hurry.set()
     await stopping
+    server.service.settings = replace(server.service.settings, leave_seconds=0)  # for the fixture's own stop
 
 
 @pytest.mark.usefixtures("slow_model")
