@@ -15,11 +15,12 @@ TOKENS = 200
 QUESTION = "Describe a fruit: its colour and how many of them are in a basket. Answer in JSON."
 SHORT = 'Answer with exactly this JSON: {"answer": "yes"}'
 COLOURS = ["red", "green", "yellow"]
+COUNTS = [1, 2, 3, 4]  # of any size they might go on for ever
 SCHEMA = {
     "type": "object",
     "properties": {
         "colour": {"type": "string", "enum": COLOURS},
-        "count": {"type": "integer"},
+        "count": {"type": "integer", "enum": COUNTS},
         "ripe": {"type": "boolean"},
     },
     "required": ["colour", "count", "ripe"],
@@ -49,7 +50,7 @@ def check_fruit(value: Any) -> None:
     demand(sorted(value) == ["colour", "count", "ripe"], f"the answer's keys are {shown(sorted(value))}")
     count = value["count"]
     whole = isinstance(count, int) and not isinstance(count, bool)
-    demand(whole, f"`count` is {shown(count)}, not an integer")
+    demand(whole and count in COUNTS, f"`count` is {shown(count)}, not one of {COUNTS}")
     demand(isinstance(value["ripe"], bool), f"`ripe` is {shown(value['ripe'])}, not a boolean")
 
 

@@ -15,7 +15,10 @@ QUESTION = "What is the weather in Rome? Use get_weather."
 CITIES = ["Rome", "Oslo"]
 SCHEMA = {
     "type": "object",
-    "properties": {"city": {"type": "string", "enum": CITIES}, "days": {"type": "integer"}},
+    "properties": {
+        "city": {"type": "string", "enum": CITIES},
+        "days": {"type": "integer", "enum": [1, 2, 3]},
+    },
     "required": ["city", "days"],
     "additionalProperties": False,
 }
@@ -78,8 +81,7 @@ def test_arguments(target: Target) -> None:
         keys = sorted(arguments) if isinstance(arguments, dict) else None
         demand(keys == ["city", "days"], f"a call's arguments are {shown(written)}")
         demand(arguments["city"] in CITIES, f"`city` is {shown(arguments['city'])}, not one of {CITIES}")
-        whole = isinstance(arguments["days"], int) and not isinstance(arguments["days"], bool)
-        demand(whole, f"`days` is {shown(arguments['days'])}, not an integer")
+        demand(arguments["days"] in (1, 2, 3), f"`days` is {shown(arguments['days'])}, not 1, 2 or 3")
 
 
 @case("CHAT-TOOLS-003", clause_id="tools.named", reason="the client has chosen, not the model")

@@ -17,6 +17,7 @@ from realm_reference.server.tools import ToolUse
 
 BEGIN: Final = "<tool_call>"
 END: Final = "</tool_call>"
+_ONE_SPACE: Final = "[ ]?"  # calls are written on one line
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ def call_grammar(use: ToolUse, answer: JsonSchema | None) -> str:
 
     In the notation of Lark, for `GrammarCompiler`. A call keeps the schema of its function's parameters.
     """
-    calls = {"anyOf": [_call_schema(tool.name, tool.parameters) for tool in use.tools]}
+    calls = _json({"anyOf": [_call_schema(tool.name, tool.parameters) for tool in use.tools]}, _ONE_SPACE)
     begin, end = json.dumps(BEGIN), json.dumps("\n" + END)
-    rules = [f'body: "\\n" {_json(calls)} {end}']
+    rules = [f'body: "\\n" {calls} {end}']
     if use.required:
         rules += [f"call: {begin} body", 'start: call ("\\n" call)*' if use.parallel else "start: call"]
     elif answer is not None:
-        rules += [f"call: {begin} body", f"answer: {_json(answer)}"]
+        rules += [f"call: {begin} body", f"answer: {_json(answer, WHITESPACE)}"]
         rules += ['start: answer | call ("\\n" call)*' if use.parallel else "start: answer | call"]
     else:
         # Lazy: the text ends with the first tag, and from there on it is a call.
@@ -58,8 +59,8 @@ def _call_schema(name: str, parameters: JsonSchema) -> dict[str, Any]:
     }
 
 
-def _json(schema: JsonSchema) -> str:
-    options = {"whitespace_pattern": WHITESPACE, "lenient": False, "coerce_one_of": False}
+def _json(schema: JsonSchema, space: str) -> str:
+    options = {"whitespace_pattern": space, "lenient": False, "coerce_one_of": False}
     return f"%json {json.dumps({**schema, 'x-guidance': options})}"
 
 
