@@ -38,6 +38,11 @@ def began(log: CallLog) -> bool:
     return bool(log.replies)
 
 
+def both_ended(one: CallLog, other: CallLog) -> bool:
+    """Whether two calls have ended."""
+    return ended(one) and ended(other)
+
+
 def fence(dialogue: Dialogue) -> None:
     """A call whose end comes after all that was sent before it."""
     dialogue.ask("health")
@@ -223,6 +228,21 @@ def test_cancel_nothing(target: Target) -> None:
         end = dialogue.ask("cancel", id="never-called").end
         demand(end.get("status") in ("complete", "error"), f"it ends with {shown(end)}")
         fence(dialogue)
+
+
+@case(
+    "CHAT-WSCALL-023",
+    clause_id="ws.cancel-early",
+    reason="a user who changes his mind at once waits for ever otherwise",
+)
+def test_cancel_at_once(target: Target) -> None:
+    """A call whose cancel comes on its heels ends, too."""
+    with open_dialogue(target) as dialogue:
+        for number in range(3):
+            name = f"early-{number}"
+            early = dialogue.call(name, "generate", prompt=OPENING, max_tokens=64, stream=True)
+            stop = dialogue.call(f"stop-{number}", "cancel", id=name)
+            dialogue.until(partial(both_ended, early, stop))
 
 
 @case("CHAT-WSCALL-013", clause_id="ws.unknown-function", reason="made-up success hides every mistake")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
 from typing import Any
 
@@ -131,6 +132,16 @@ async def test_the_next_client_is_served_after_all_that(server: Any) -> None:
     reader, writer = await opened(server)
     writer.write(frame(1, HEALTH))
     assert b'"complete"' in (await next_frame(reader))[1]
+    writer.close()
+
+
+async def test_a_cancel_on_the_heels_of_its_call_is_no_loss(server: Any) -> None:
+    reader, writer = await opened(server)
+    call = b'{"id": "a", "function": "generate", "params": {"prompt": "hello", "max_tokens": 500}}'
+    stop = b'{"id": "b", "function": "cancel", "params": {"id": "a"}}'
+    writer.write(frame(1, call) + frame(1, stop))
+    replies = [json.loads((await next_frame(reader))[1]) for _ in range(2)]
+    assert {reply["id"]: reply["status"] for reply in replies} == {"a": "cancelled", "b": "complete"}
     writer.close()
 
 

@@ -146,6 +146,14 @@ class _CancelledAsComplete(Session):
         await self.reply(call.id, "complete", {"text": call.text, "tokens_generated": call.index})
 
 
+class _CancelEarlySilent(Session):
+    """A call that is cancelled before its first piece is forgotten without a word."""
+
+    async def cancelled(self, call: Running) -> None:
+        if call.index:
+            await super().cancelled(call)
+
+
 class _CancelUnknownSilent(Session):
     async def quick(self, call_id: str, function: str, params: Json) -> Json:
         if function == "cancel" and params["id"] not in self.calls:
@@ -275,6 +283,7 @@ DEFECTS = (
     _slow(_ChunksMixed, "chunks-mixed", "a piece comes under another call's id", OWN),
     _slow(_CancelIgnored, "cancel-ignored", "cancel stops nothing", "realm-defects 33"),
     _slow(_CancelledAsComplete, "cancelled-as-complete", "a cancelled call ends as if done", OWN),
+    _slow(_CancelEarlySilent, "cancel-early-silent", "a call that is cancelled at once never ends", OWN),
     _session(_CancelUnknownSilent, "cancel-unknown-silent", "cancel for an ended call hangs", OWN),
     _session(_UnknownFunctionDone, "unknown-function-done", "unknown functions succeed", "realm-defects 31"),
     _session(_PromptOptional, "prompt-optional", "a missing prompt is made up", "realm-defects 31"),

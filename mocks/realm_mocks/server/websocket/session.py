@@ -160,6 +160,7 @@ class Session:
         self.check_params(str(function), params)
         if function in ("generate", "pipeline"):
             self.start(call_id, str(function), params)
+            await asyncio.sleep(0)  # a task that is cancelled before its first step would say nothing
         else:
             await self.reply(call_id, "complete", await self.quick(call_id, str(function), params))
 

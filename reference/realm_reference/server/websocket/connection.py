@@ -90,6 +90,8 @@ class Connection:
             caller = self._caller(session, call)
             if call.function in ("generate", "pipeline"):
                 self._start(caller, call)
+                # A task that is cancelled before its first step would end without a word.
+                await asyncio.sleep(0)
             else:
                 await self._socket.send(reply(call.id, COMPLETE, self._quick(call)))
         except ApiError as error:
