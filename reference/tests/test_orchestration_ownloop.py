@@ -25,7 +25,9 @@ from realm_reference.orchestration import (
     Orchestrator,
     Token,
 )
+from realm_reference.orchestration.grammar import GrammarCompiler, json_grammar
 from realm_reference.orchestration.hostfunctions_v1 import HostFunctionsV1
+from realm_reference.orchestration.request import prompt_of_ids
 
 MODEL = 1
 # Answers what the host generates, or 0 with the host's error: (out, capacity) = (64 KiB, $capacity).
@@ -84,6 +86,22 @@ async def test_the_hosts_loop_says_what_the_guests_own_loop_says(guests: Guests)
         assert (text, end) == await answer(hosted, request)
         assert isinstance(end, Finished)
         assert end.completion_tokens > 0
+
+
+async def test_it_keeps_what_the_request_wants_of_the_logits(guests: Guests, tiny_model: Model) -> None:
+    own, hosted, encode = guests.of(guest_bytes("v1")), guests.server_guest(), tiny_model.tokenizer.encode
+    letters = tuple(encode(letter)[0] for letter in "hello")
+    grammar = GrammarCompiler(tiny_model.tokenizer).compile(json_grammar({"enum": ["red", "blue"]}))
+    plain = GenerationRequest(own.prepare("hello"), 24, temperature=0.0)
+    answers = [await answer(own, plain)]
+    for changes in (
+        {"frequency_penalty": 1.5, "logit_bias": {encode("Q")[0]: 9.0}},
+        {"grammar": grammar},
+        {"prompt": prompt_of_ids(tiny_model.tokenizer, letters)},
+    ):
+        answers.append(await answer(own, replace(plain, **changes)))
+        assert await answer(hosted, replace(plain, **changes)) == answers[-1]
+    assert len({text for text, _ in answers}) == len(answers)
 
 
 async def test_its_errors_reach_the_guest(guests: Guests, tiny_model: Model) -> None:

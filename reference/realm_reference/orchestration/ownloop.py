@@ -64,7 +64,11 @@ class OwnLoop:
         return text, host.completion_tokens()
 
     def _request(self, prompt: str, options: Mapping[str, Any]) -> GenerationRequest:
-        prepared = prepare_prompt(self.model.tokenizer, prompt, abi_version=1)
+        given = self.asked.prompt
+        if given.ids is not None and prompt == given.text:
+            prepared = given
+        else:
+            prepared = prepare_prompt(self.model.tokenizer, prompt, abi_version=1)
         if not prepared.tokens:
             raise AbiError(ErrorCode.invalid_argument, "the prompt has no tokens")
         if prepared.tokens > self.model.context_length:
