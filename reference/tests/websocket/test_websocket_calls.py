@@ -234,14 +234,32 @@ async def test_an_id_comes_back_as_it_was(client: Any) -> None:
 
 @pytest.mark.usefixtures("slow_model")
 async def test_an_id_that_runs_is_not_taken_twice(client: Any) -> None:
-    await client.send("same", "generate", prompt="hello", max_tokens=10)
-    await client.send("same", "generate", prompt="other", max_tokens=1)
-    refused, answered = await client.next(), await client.next()
-    assert (refused["id"], refused["error"]["details"]["param"]) == (None, "id")
-    assert "same" in refused["error"]["message"]
-    assert (answered["id"], answered["data"]["tokens_generated"]) == ("same", 10)
+    await client.send("same", "generate", prompt="hello", max_tokens=30)
+    wrong = [
+        {"id": "same", "function": "generate", "params": {"prompt": "other", "max_tokens": 1}},
+        {"id": "same", "function": "generate", "params": {}},
+        {"id": "same", "function": "health"},
+        {"id": "same", "function": "cancel", "params": {"id": "other"}},
+        {"id": "same", "function": 5},
+    ]
+    for message in wrong:
+        await client.raw.send_json(message)
+        refused = await client.next()
+        assert (refused["id"], refused["status"]) == (None, "error"), message
+        assert "'same'" in refused["error"]["message"]
+    answered = await client.next()
+    assert (answered["id"], answered["data"]["tokens_generated"]) == ("same", 30)
     await client.send("same", "health")
     assert (await client.next())["status"] == "complete", "it is free again"
+
+
+@pytest.mark.usefixtures("slow_model")
+async def test_a_cancel_may_carry_the_id_of_its_call(client: Any) -> None:
+    await client.send("same", "generate", prompt="hello", max_tokens=500)
+    await client.send("same", "cancel", id="same")
+    assert (await client.next())["status"] == "cancelled"
+    await client.send("same", "cancel", id="same")
+    assert (await client.next())["data"] == {"cancelled": False}
 
 
 @pytest.mark.usefixtures("slow_model")

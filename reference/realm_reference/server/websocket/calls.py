@@ -100,11 +100,17 @@ class Calls:
     def __len__(self) -> int:
         return len(self._running)
 
-    def check(self, id: str) -> None:
-        """ApiError where no further call may start: too many run, or one of that id."""
+    def __contains__(self, id: str | None) -> bool:
+        return id in self._running
+
+    def check_id(self, id: str) -> None:
+        """ApiError for the id of a call that runs: its replies could not be told from the new one's."""
         if id in self._running:
-            message = "A call with this id is running; its replies could not be told from the new one's."
+            message = "A call with this id is running; wait for its end, or choose another id."
             raise ApiError(409, message, param="id", code="duplicate_id")
+
+    def check_room(self) -> None:
+        """ApiError where as many calls run as may."""
         if len(self) >= self._most:
             message = f"This connection runs {self._most} calls already; wait for one of them."
             raise ApiError(429, message, code="too_many_calls")

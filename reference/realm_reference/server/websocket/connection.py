@@ -48,6 +48,7 @@ class Connection:
         self._socket = socket
         self._calls = Calls(self._settings.max_calls)
         self._leaving = False
+        self._goodbye: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
         """From the handshake to the end. Calls that run at the end are cancelled."""
@@ -82,11 +83,15 @@ class Connection:
             try:
                 await self._take(session, parse_call(text))
             except BadCall as bad:
-                await self._refuse(bad.id, bad.error)
+                await self._refuse(session, bad.id, bad.error)
 
     async def _take(self, session: Session, call: Call) -> None:
         """Answer a call, or start it."""
         try:
+            if call.function == "cancel" and call.id in self._calls and cancel_params(call.params) == call.id:
+                self._calls.cancel(call.id)  # whose end is the one answer to both
+                return
+            self._calls.check_id(call.id)
             caller = self._caller(session, call)
             if call.function in ("generate", "pipeline"):
                 self._start(caller, call)
@@ -95,13 +100,14 @@ class Connection:
             else:
                 await self._socket.send(reply(call.id, COMPLETE, self._quick(call)))
         except ApiError as error:
-            await self._refuse(call.id, error)
+            await self._refuse(session, call.id, error)
 
-    async def _refuse(self, id: str | None, error: ApiError) -> None:
-        if error.code == "duplicate_id":
+    async def _refuse(self, session: Session, id: str | None, error: ApiError) -> None:
+        if id in self._calls:
             # Under that id it would be read as the end of the call that runs.
             error.message, id = f"{error.message} (id {id!r})", None
-        account(self._service.metrics, RequestRecord(error=error), error.status, route="websocket")
+        mine = RequestRecord(caller=session.who, error=error)
+        account(self._service.metrics, mine, error.status, route="websocket")
         await self._socket.send(error_reply(id, error))
 
     def _caller(self, session: Session, call: Call) -> Caller:
@@ -113,7 +119,7 @@ class Connection:
 
     def _start(self, caller: Caller, call: Call) -> None:
         self._service.check_admission(caller)
-        self._calls.check(call.id)
+        self._calls.check_room()
         work, stream = self._work(call)
         mine = RequestRecord(caller=caller)
         running = RunningCall(call.id, self._socket, mine, stream=stream)

@@ -20,12 +20,14 @@ _STRANGERS_BYTES: Final = 4096
 
 class Session:
     """A client that has been let in. Its key is asked about at every call: one that is disabled opens no
-    door any more, whenever it was shown.
+    door any more, whenever it was shown. `who` is who it was when it came.
     """
 
     def __init__(self, auth: Authenticator, key: str | None) -> None:
+        """ApiError 401 for a key that is not good."""
         self._auth = auth
         self._key = key
+        self.who = self.caller()
 
     def caller(self) -> Caller:
         """Who this is now; ApiError 401 once the key is no longer good."""
@@ -36,8 +38,9 @@ async def let_in(socket: Socket, auth: Authenticator, seconds: float) -> Session
     """Ask for a key where one is needed, and welcome the client; None when the connection is closed
     instead.
     """
-    session = Session(auth, None)
-    if auth.required:
+    if not auth.required:
+        session = Session(auth, None)
+    else:
         socket.allow(_STRANGERS_BYTES)
         await socket.send({"type": "auth_required", "message": "Send {type: auth, api_key} first."})
         try:
@@ -47,7 +50,6 @@ async def let_in(socket: Socket, auth: Authenticator, seconds: float) -> Session
             if text is None:
                 return None
             session = Session(auth, _key(text))
-            tenant = session.caller().tenant
         except TimeoutError:
             await _turn_away(socket, f"No API key came within {seconds:g} seconds.")
             return None
@@ -55,9 +57,8 @@ async def let_in(socket: Socket, auth: Authenticator, seconds: float) -> Session
             await _turn_away(socket, error.message)
             return None
         socket.allow(None)
-        await socket.send({"type": "auth_success", "tenant_id": tenant})
-    welcome = {"status": "connected", "version": VERSION, "tenant_id": session.caller().tenant}
-    await socket.send(welcome)
+        await socket.send({"type": "auth_success", "tenant_id": session.who.tenant})
+    await socket.send({"status": "connected", "version": VERSION, "tenant_id": session.who.tenant})
     return session
 
 
