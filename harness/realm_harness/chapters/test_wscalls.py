@@ -245,6 +245,24 @@ def test_cancel_at_once(target: Target) -> None:
             dialogue.until(partial(both_ended, early, stop))
 
 
+@case("CHAT-WSCALL-024", clause_id="ws.id-twice", reason="one call's end has been taken for another's")
+def test_id_that_runs(target: Target) -> None:
+    """While a call streams, nothing but its own replies carries its id."""
+    with open_dialogue(target) as dialogue:
+        log = dialogue.call("same", "generate", prompt=OPENING, max_tokens=64, stream=True)
+        dialogue.until(partial(began, log))
+        dialogue.send({"id": "same", "function": "health"})
+        # The stream's own end, which counts tokens; one without may be that of the other call.
+        dialogue.until(lambda: any("tokens_generated" in str(message) for message in log.replies))
+        fence(dialogue)
+        statuses = [message.get("status") for message in log.replies]
+        after = statuses[statuses.index("complete") + 1 :] if "complete" in statuses else statuses
+        demand("streaming" not in after, f"in the middle of its stream a call is answered: {shown(statuses)}")
+        if after == ["complete"]:
+            raise Unjudged("the stream had ended when the other call arrived")
+        demand(not after, f"the call's messages have the statuses {shown(statuses)}")
+
+
 @case("CHAT-WSCALL-013", clause_id="ws.unknown-function", reason="made-up success hides every mistake")
 def test_unknown_function(target: Target) -> None:
     """A call of an unknown function ends with an error that names it."""

@@ -32,7 +32,7 @@ async def test_every_case_holds(start_server: Any, guarded: bool) -> None:
         return run_cases(load_cases(["CHAT-WS*"]), target).results
 
     results = await asyncio.to_thread(run)
-    assert len(results) == 49
+    assert len(results) == 50
     wrong = [
         f"{r.case.id}: {r.verdict}: {r.message}" for r in results if r.verdict not in ("ok", "informational")
     ]
@@ -40,7 +40,7 @@ async def test_every_case_holds(start_server: Any, guarded: bool) -> None:
     unjudged = {r.case.id for r in results if r.verdict == "informational"}
     of_keys = {f"CHAT-WSAUTH-00{number}" for number in (3, 4, 5, 6, 7, 8)}
     # The tiny model may be too quick for the cases that want to come in the middle.
-    in_the_middle = {"CHAT-WSCALL-009", "CHAT-WSCALL-011", "CHAT-WSANSWER-007"}
+    in_the_middle = {"CHAT-WSCALL-009", "CHAT-WSCALL-011", "CHAT-WSCALL-024", "CHAT-WSANSWER-007"}
     assert unjudged - in_the_middle == (set() if guarded else of_keys)
 
 

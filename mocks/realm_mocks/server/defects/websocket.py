@@ -84,6 +84,11 @@ class _IdTrimmed(Session):
         await super().reply(call_id.strip(), status, data)
 
 
+class _IdTakenTwice(Session):
+    def check_id(self, call_id: str | None) -> None:
+        return None
+
+
 class _StreamIgnored(Session):
     async def piece(self, call: Running, text: str, *, final: bool = False) -> None:
         return None
@@ -273,6 +278,7 @@ DEFECTS = (
     _session(_ResultNoCount, "result-no-count", "the result has no token count", "realm-defects 23"),
     _session(_CostMadeUp, "cost-null", "a cost that is not known is null", OWN),
     _session(_IdTrimmed, "id-trimmed", "ids come back without their spaces", OWN),
+    _slow(_IdTakenTwice, "id-taken-twice", "an id that runs is answered for another call", OWN),
     _session(_StreamIgnored, "stream-ignored", "`stream: true` is ignored", "realm-defects 32"),
     _session(_IndexGap, "index-gap", "indexes count tokens that bring no text", OWN),
     _session(_FinalTwice, "final-twice", "is_final comes twice", OWN),

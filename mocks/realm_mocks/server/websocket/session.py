@@ -131,9 +131,15 @@ class Session:
             message = self.parsed(text)
             if isinstance(message.get("id"), str):
                 call_id = message["id"]
+            self.check_id(call_id)
             await self.dispatch(message)
         except Refused as refused:
-            await self.refuse(call_id, refused)
+            await self.refuse(None if call_id in self.calls else call_id, refused)
+
+    def check_id(self, call_id: str | None) -> None:
+        """An id that runs is not taken twice."""
+        if call_id in self.calls:
+            raise Refused(f"A call with the id '{call_id}' is running.", "id")
 
     def parsed(self, text: str) -> Json:
         """The object in a message."""
