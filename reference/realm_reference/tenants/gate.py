@@ -142,11 +142,6 @@ class Gate:
             if bucket is not None
         )
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing of the tenant's is inside."""
-        return self._running == 0
-
     def _turn_day(self, moment: Moment) -> None:
         if moment.day > self._day:
             self._day, self._used_today = moment.day, 0

@@ -79,11 +79,12 @@ def load_keys(path: Path) -> tuple[ApiKey, ...]:
     try:
         entries = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise KeyFileError(f"cannot read the key file: {error.strerror}") from None
+        remedy = f"make it with: realm keys generate --api-keys {path} --tenant NAME"
+        raise KeyFileError(f"cannot read the key file {path}: {error.strerror}; {remedy}") from None
     except ValueError:
-        raise KeyFileError("the key file is not valid JSON") from None
+        raise KeyFileError(f"the key file {path} is not valid JSON") from None
     if not isinstance(entries, list):
-        raise KeyFileError("the key file must hold a JSON list of keys")
+        raise KeyFileError(f"the key file {path} must hold a JSON list of keys")
     keys = tuple(_entry(index, entry) for index, entry in enumerate(entries))
     for what in ("id", "digest"):
         values = [getattr(key, what) for key in keys]
