@@ -6,13 +6,15 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai import AsyncOpenAI, pydantic_function_tool
+from pydantic import BaseModel
 from realm_reference.model.model import Model, load_model
 from realm_reference.server.calls import Call, CallReader
 
@@ -174,6 +176,37 @@ async def test_calls_and_their_answers_are_rendered(server: Any, model: Model) -
     text = model.chat.render(rendered, tools=[WEATHER])
     assert '"arguments": {"city": "Rome"}' in text
     assert answer["usage"]["prompt_tokens"] == len(model.tokenizer.encode(text))
+
+
+class Trip(BaseModel):
+    """Plan a trip."""
+
+    city: Literal["Rome", "Oslo"]
+    days: Literal[1, 2, 3]
+
+
+async def test_the_official_client_goes_a_round(server: Any) -> None:
+    client = AsyncOpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0)
+    messages: list[Any] = [{"role": "user", "content": "Plan a trip."}]
+    asked: dict[str, Any] = {
+        "model": server.model,
+        "tools": [pydantic_function_tool(Trip)],
+        "max_tokens": 200,
+    }
+    async with client.chat.completions.stream(
+        messages=messages, tool_choice="required", parallel_tool_calls=False, seed=1, **asked
+    ) as stream:
+        kinds = {event.type async for event in stream}
+        [choice] = (await stream.get_final_completion()).choices
+    assert "tool_calls.function.arguments.done" in kinds
+    assert choice.finish_reason == "tool_calls"
+    [call] = choice.message.tool_calls or []
+    assert isinstance(call.function.parsed_arguments, Trip)
+    result = {"role": "tool", "tool_call_id": call.id, "content": "booked"}
+    messages += [choice.message, result]
+    again = await client.chat.completions.create(messages=messages, **asked)
+    assert again.choices[0].finish_reason in ("stop", "length")
+    await client.close()
 
 
 @pytest.mark.parametrize(

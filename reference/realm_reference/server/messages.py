@@ -41,7 +41,7 @@ _ROLES: Final = {
 }
 # null for these is what clients send back when they echo an assistant message.
 _ABSENT_ONLY: Final = ("function_call", "refusal", "audio", "annotations", "reasoning_content")
-_KNOWN: Final = frozenset({"role", "content", "name", "tool_call_id", "tool_calls", *_ABSENT_ONLY})
+_KNOWN: Final = frozenset({"role", "content", "name", "tool_call_id", "tool_calls", "parsed", *_ABSENT_ONLY})
 _OTHER_PARTS: Final = frozenset({"image_url", "input_audio", "file", "refusal"})
 
 
@@ -56,11 +56,13 @@ _TOOL_CALL: Final = {
     "properties": {
         "id": {"type": "string"},
         "type": {"const": "function"},
+        "index": {},
         "function": {
             "type": "object",
             "properties": {
                 "name": {"type": "string"},
                 "arguments": {"type": "string", "contentMediaType": "application/json"},
+                "parsed_arguments": {},
             },
             "required": ["name", "arguments"],
             "additionalProperties": False,
@@ -77,6 +79,7 @@ _MESSAGE: Final = {
         "name": {"type": ["string", "null"]},
         "tool_call_id": {"type": ["string", "null"]},
         "tool_calls": {"type": ["array", "null"], "items": _TOOL_CALL},
+        "parsed": {},
         **{name: {"enum": [None, []]} for name in _ABSENT_ONLY},
     },
     "required": ["role", "content"],
@@ -134,11 +137,12 @@ def _tool_calls(name: str, value: Any, role: str) -> tuple[dict[str, Any], ...]:
 
 def _tool_call(name: str, value: Any) -> dict[str, Any]:
     entry = checks.mapping(name, value)
-    checks.known_keys(f"{name}.", entry, frozenset({"id", "type", "function"}))
+    # The official client sends back what it has made of a message: places in a stream, parsed values.
+    checks.known_keys(f"{name}.", entry, frozenset({"id", "type", "function", "index"}))
     if entry.get("type") != "function":
         raise invalid(f"{name}.type", f"'{name}.type' must be 'function'.")
     function = checks.mapping(f"{name}.function", entry.get("function"))
-    checks.known_keys(f"{name}.function.", function, frozenset({"name", "arguments"}))
+    checks.known_keys(f"{name}.function.", function, frozenset({"name", "arguments", "parsed_arguments"}))
     written = checks.string(f"{name}.function.arguments", function.get("arguments"))
     try:
         arguments = json.loads(written)
