@@ -233,6 +233,23 @@ def test_the_days_quota_outlives_a_restart_and_ends_at_midnight(tmp_path: Path) 
     again.close()
 
 
+def test_servers_on_one_ledger_share_the_days_quota(tmp_path: Path) -> None:
+    clock, policies = Clock(), Policies(Policy(tokens_per_day=100))
+    ledgers = [Ledger(tmp_path / "realm.db") for _ in range(2)]
+    here, there = (Admission(policies, ledger, clock) for ledger in ledgers)
+    here.admit(ALICE, job(tokens=10, more=0)).settle(outcome(10, 0))
+    there.admit(ALICE, job("chatcmpl-2", tokens=60, more=0)).settle(outcome(60, 0))
+    for ledger in ledgers:
+        ledger.close()
+    here.recount()
+    assert "30 are left" in str(refusal(here, ALICE, job(tokens=31, more=0)))
+    here.recount()
+    here.admit(ALICE, job(tokens=30, more=0))
+    clock.advance(DAY_SECONDS)
+    here.recount()
+    here.admit(ALICE, job(tokens=70, more=0))
+
+
 def test_a_quota_without_a_ledger_is_refused() -> None:
     with pytest.raises(PolicyError, match="--ledger"):
         Admission(Policies(Policy(), {"alice": Policy(tokens_per_day=5)}))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,9 @@ from realm_reference.tenants.ledger import Ledger, LedgerError
 from realm_reference.tenants.policy import Policies, PolicyError, load_policies
 
 POLL_SECONDS: Final = 0.5
+RECOUNT_POLLS: Final = 10
+
+log = logging.getLogger(__name__)
 
 _Stamp = tuple[int, int, int] | None
 
@@ -51,18 +56,29 @@ class Tenancy:
         self.admission.accept(policies)
         orchestrator.use_guests(policies.guests)
         self.admission.use(policies)
+        self.admission.recount()
         if keys is not None:
             self.auth.use(keys)
 
     async def watch(self, service: Service, every_seconds: float = POLL_SECONDS) -> None:
-        """Have the service reload whenever a file is not the one that it was, until cancelled."""
+        """Have the service reload whenever a file is not the one that it was, until cancelled; and now and
+        then learn from the ledger what other servers have let their tenants use.
+        """
         before = await asyncio.to_thread(self._stamps)
-        while True:
+        for number in itertools.count(1):
             await asyncio.sleep(every_seconds)
+            if number % RECOUNT_POLLS == 0:
+                await self._recount()
             now = await asyncio.to_thread(self._stamps)
             if now != before:
                 await service.reload()
             before = now
+
+    async def _recount(self) -> None:
+        try:
+            await asyncio.to_thread(self.admission.recount)
+        except LedgerError as error:
+            log.error("the day's tokens are not counted anew", extra={"reason": str(error)})
 
     def _read_policies(self) -> Policies:
         return Policies() if self._policies is None else load_policies(self._policies)
@@ -89,7 +105,7 @@ def open_tenancy(keys: Path | None, policies: Path | None, ledger: Path | None) 
     try:
         try:
             tenancy = Tenancy(keys, policies, opened)
-        except (KeyFileError, PolicyError) as error:
+        except (KeyFileError, PolicyError, LedgerError) as error:
             raise TenancyError(str(error)) from None
         yield tenancy
     finally:

@@ -30,15 +30,16 @@ class Admission:
         ledger: Ledger | None = None,
         clock: Callable[[], Moment] = wall_moment,
     ) -> None:
-        """With a ledger, what was used today before this start counts. PolicyError as in `accept`."""
+        """With a ledger, what was used today before this start counts. PolicyError as in `accept`,
+        LedgerError.
+        """
         self.ledger = ledger
         self._policies = policies or Policies()
         self.accept(self._policies)
         self._clock = clock
         self._gates: dict[str, tuple[Policies, Gate]] = {}
-        day = self._clock().day
-        self._used_before = ledger.tokens_since(day * DAY_SECONDS) if ledger else {}
-        self._started_day = day
+        self._used_before: tuple[int, dict[str, int]] = (0, {})
+        self.recount()
 
     @property
     def failing(self) -> bool:
@@ -49,6 +50,12 @@ class Admission:
         """PolicyError for limits that cannot be kept here."""
         if policies.have_quota and self.ledger is None:
             raise PolicyError("tokens_per_day needs a ledger, which remembers over restarts: --ledger FILE")
+
+    def recount(self) -> None:
+        """Take over what was used today from the ledger, where other servers write too. Thread-safe."""
+        if self.ledger is not None and self._policies.have_quota:
+            day = self._clock().day
+            self._used_before = day, self.ledger.tokens_since(day * DAY_SECONDS)
 
     def use(self, policies: Policies) -> None:
         """Other limits from now on, for those inside too; thread-safe."""
@@ -83,11 +90,12 @@ class Admission:
         made_with, gate = self._gates.get(tenant, (None, None))
         moment = self._clock()
         if gate is None:
-            used = self._used_before.get(tenant, 0) if moment.day == self._started_day else 0
-            gate = Gate(policies.of(tenant), moment, used)
+            gate = Gate(policies.of(tenant), moment)
         elif made_with is not policies:
             gate.change(policies.of(tenant), moment)
         self._gates[tenant] = (policies, gate)
+        day, used = self._used_before
+        gate.used_at_least(used.get(tenant, 0), day, moment)
         return gate
 
     def _write(self, caller: Caller, job: Job, started: Moment, outcome: Outcome) -> Future[None]:

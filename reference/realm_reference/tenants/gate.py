@@ -57,11 +57,11 @@ class Left:
 class Gate:
     """Not thread-safe: all of a server's requests are let in and settled on its event loop."""
 
-    def __init__(self, policy: Policy, moment: Moment, used_today: int = 0) -> None:
+    def __init__(self, policy: Policy, moment: Moment) -> None:
         self._policy = policy
         self._running = 0
         self._day = moment.day
-        self._used_today = used_today
+        self._used_today = 0
         self._reserved = 0
         self._requests: Bucket | None = None
         self._tokens: Bucket | None = None
@@ -127,6 +127,12 @@ class Gate:
             self._tokens.add(min(reserved, self._tokens.capacity) - (used or 0), moment.ns)
         if self._requests is not None and used is None:
             self._requests.add(1, moment.ns)
+
+    def used_at_least(self, tokens: int, day: int, moment: Moment) -> None:
+        """The tenant has used so many tokens on that day, here and elsewhere; fewer than known is no news."""
+        self._turn_day(moment)
+        if day == self._day:
+            self._used_today = max(self._used_today, tokens)
 
     def left(self, moment: Moment) -> tuple[Left, ...]:
         """What is left of the rates that are limited."""

@@ -14,6 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Final
@@ -119,13 +120,19 @@ class Ledger:
         return written
 
     def tokens_since(self, started: float) -> dict[str, int]:
-        """Prompt and completion tokens of each tenant's requests since then. For the time before serving."""
-        rows = self._connection.execute(
+        """Prompt and completion tokens of each tenant's requests since then, of all servers' that share it.
+
+        Takes time in proportion to their number; LedgerError.
+        """
+        query = (
             "SELECT tenant, sum(prompt_tokens + completion_tokens) FROM requests WHERE started >= ?"
-            " GROUP BY tenant",
-            (started,),
+            " GROUP BY tenant"
         )
-        return dict(rows.fetchall())
+        try:
+            with closing(connect(self.path)) as connection:
+                return dict(connection.execute(query, (started,)).fetchall())
+        except sqlite3.Error as error:
+            raise LedgerError(f"cannot read the ledger {self.path}: {error}") from None
 
     def close(self) -> None:
         """Write what is queued and close the file."""
