@@ -56,9 +56,9 @@ class Tenancy:
         self.admission.accept(policies)
         orchestrator.use_guests(policies.guests)
         self.admission.use(policies)
-        self.admission.recount()
         if keys is not None:
             self.auth.use(keys)
+        self.admission.recount()
 
     async def watch(self, service: Service, every_seconds: float = POLL_SECONDS) -> None:
         """Have the service reload whenever a file is not the one that it was, until cancelled; and now and
