@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from realm_abi.guests import guest_bytes
+from realm_abi.sandbox import Runtime
+from realm_reference.engine import Engine
 from realm_reference.engine.fairqueue import FairQueue, Shares
 from realm_reference.engine.loop import StepLoop
-from realm_reference.engine.work import Floats
+from realm_reference.engine.work import Floats, Observe
+from realm_reference.model.model import Model
+from realm_reference.orchestration import Finished, GenerationRequest, Orchestrator, QueueFull
 
 
 def test_owners_of_one_rank_take_turns_and_a_line_keeps_its_order() -> None:
@@ -83,6 +90,7 @@ class Steps:
         self.future: Future[Floats] = Future()
         self.abandoned = False
         self.owner = ""
+        self.observe: Observe | None = None
         self.queued_ns = 0
         self._name, self._left, self._order, self._gate = name, count, order, gate
 
@@ -140,3 +148,26 @@ def test_two_tenants_with_much_to_do_get_turns_alike() -> None:
     loop.close()
     while_both = order[: 2 * 40]
     assert abs(while_both.count("one") - while_both.count("many")) <= 2
+
+
+async def test_a_request_comes_through_a_flood_of_another_tenants(tiny_model: Model) -> None:
+    """Two run and ten wait; a request of somebody else's is over before any of those that wait begins."""
+    engine, runtime = Engine(tiny_model.transformer), Runtime()
+    module = runtime.compile(guest_bytes("v2"))
+    orchestrator = Orchestrator(tiny_model, engine, runtime, module, max_running=2, max_waiting=10)
+    prompt = orchestrator.prepare("<|im_start|>hello")
+    long = GenerationRequest(prompt, max_tokens=500, temperature=0.0, tenant="flood")
+    flood = [orchestrator.submit(long) for _ in range(12)]
+    with pytest.raises(QueueFull):
+        orchestrator.submit(long)
+    light = orchestrator.submit(replace(long, max_tokens=3, tenant="light"))
+    async with asyncio.timeout(60):
+        end = [event async for event in light][-1]
+    begun = [generation.queue_seconds is not None for generation in flood]
+    assert isinstance(end, Finished)
+    assert end.completion_tokens == 3
+    assert begun[2:] == [False] * 10
+    for generation in flood:
+        generation.cancel()
+    await orchestrator.close(0)
+    engine.close()
