@@ -17,7 +17,7 @@ from realm_mocks.server import DEFECTS, HABITS, MockServer, Schedule
 @click.option("--tokens", type=int, help="Tokens of an answer; as the scripted model likes when not given.")
 @click.option("--stall", type=(int, float), multiple=True, help="Token index and milliseconds it comes late.")
 @click.option("--slots", default=64, show_default=True, help="Answers generated at a time.")
-@click.option("--api-key", help="Ask for this key.")
+@click.option("--api-key", help="Ask for this key; KEY-other and KEY-limited are other tenants'.")
 @click.option("--defect", type=click.Choice(sorted(DEFECTS)), multiple=True, help="Plant a defect.")
 @click.option("--habit", type=click.Choice(sorted(HABITS)), multiple=True, help="Take on an innocent habit.")
 def main(
