@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from openai import AsyncOpenAI, pydantic_function_tool
 from pydantic import BaseModel
 from realm_reference.model.model import Model, load_model
-from realm_reference.server.calls import Call, CallReader
+from realm_reference.server.calls import Call, CallReader, joined
 
 CHAT = "/v1/chat/completions"
 StartServer = Callable[..., Awaitable[Any]]
@@ -124,13 +124,15 @@ async def test_a_stream_tells_the_calls_of_the_whole_answer(server: Any) -> None
     for choice in whole["choices"]:
         mine = [c for chunk in chunks for c in chunk["choices"] if c["index"] == choice["index"]]
         deltas = [one for c in mine for one in c["delta"].get("tool_calls", [])]
-        told = [(one["index"], one["function"]["name"], one["function"]["arguments"]) for one in deltas]
         expected = choice["message"].get("tool_calls", [])
-        assert told == [
-            (index, call["function"]["name"], call["function"]["arguments"])
-            for index, call in enumerate(expected)
-        ]
-        assert len({one["id"] for one in deltas}) == len(deltas)
+        for index, call in enumerate(expected):
+            pieces = [one for one in deltas if one["index"] == index]
+            assert len(pieces) > 3, "arguments come as they are made"
+            assert [one["id"] for one in pieces if "id" in one] == [pieces[0]["id"]]
+            assert pieces[0]["function"]["name"] == call["function"]["name"]
+            joined = "".join(one["function"]["arguments"] for one in pieces)
+            assert joined == call["function"]["arguments"]
+        assert {one["index"] for one in deltas} == set(range(len(expected)))
         assert mine[-1]["finish_reason"] == choice["finish_reason"]
         assert "".join(c["delta"].get("content", "") for c in mine) == (choice["message"]["content"] or "")
 
@@ -155,10 +157,15 @@ async def test_with_a_schema_there_is_an_answer_of_it_or_a_call(server: Any) -> 
             jsonschema.validate(json.loads(choice["message"]["content"]), FORM)
 
 
-async def test_a_call_that_the_limit_cut_is_text(server: Any) -> None:
-    [choice] = (await server.ask(**{**ASKED, "max_tokens": 12}, tool_choice="required"))["choices"]
+async def test_a_limit_cuts_arguments_as_it_cuts_text(server: Any) -> None:
+    asked = {**ASKED, "tool_choice": "required", "seed": 1}
+    [whole] = (await server.ask(**asked, parallel_tool_calls=False))["choices"]
+    [choice] = (await server.ask(**{**asked, "max_tokens": 60}))["choices"]
     assert choice["finish_reason"] == "length"
-    assert choice["message"]["content"].startswith("<tool_call>")
+    [cut], [call] = choice["message"]["tool_calls"], whole["message"]["tool_calls"]
+    assert call["function"]["arguments"].startswith(cut["function"]["arguments"])
+    [choice] = (await server.ask(**{**asked, "max_tokens": 12}))["choices"]
+    assert choice["message"]["content"].startswith("<tool_call>"), "no name yet: no call"
     assert "tool_calls" not in choice["message"]
 
 
@@ -244,16 +251,16 @@ async def test_a_template_without_functions_says_so(start_server: StartServer) -
     assert (await server.ask(tools=[], tool_choice="auto"))["choices"]
 
 
-def read(pieces: list[str]) -> tuple[str, list[tuple[int, str, str]]]:
+def read(pieces: list[str]) -> tuple[str, list[tuple[int, str | None, str]]]:
     reader, said, calls = CallReader(), "", list[Call]()
     for piece in pieces:
         text, more = reader.push(piece)
         said += text
         calls += more
-    return said + reader.end(), [(call.index, call.name, call.arguments) for call in calls]
+    return said + reader.end(), [(call.index, call.name, call.arguments) for call in joined(calls)]
 
 
-CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "</b> \\u00e9"}}\n</tool_call>'
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "</b> \\u00e9}"}}\n</tool_call>'
 PARTS = st.lists(
     st.sampled_from(
         [CALL, "hello", " ", "\n", "<tool", "_call>", "</tool_call>", "<tool_call>", "{}", "é🙂"]
@@ -271,7 +278,7 @@ def test_where_a_text_is_cut_makes_no_difference(parts: list[str], cuts: list[in
 
 
 def test_text_round_calls_is_kept_and_space_is_not() -> None:
-    arguments = '{"a": "</b> é"}'
+    arguments = '{"a": "</b> \\u00e9}"}'
     assert read([f"I look.\n{CALL}\n{CALL}\n"]) == ("I look.", [(0, "f", arguments), (1, "f", arguments)])
     assert read([f" {CALL}\nDone. "]) == ("Done. ", [(0, "f", arguments)])
     assert read(["  a < b <tool "]) == ("  a < b <tool ", [])

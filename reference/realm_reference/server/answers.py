@@ -163,5 +163,7 @@ def _delta(piece: Piece) -> Json:
 
 
 def _call(call: Call) -> Json:
+    if call.name is None:
+        return {"function": {"arguments": call.arguments}}
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": function}

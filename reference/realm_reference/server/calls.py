@@ -7,8 +7,11 @@ and `arguments` between two tags.
 from __future__ import annotations
 
 import json
+import re
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Any, Final
 
 from realm_reference.orchestration.grammar import WHITESPACE
@@ -17,17 +20,30 @@ from realm_reference.server.tools import ToolUse
 
 BEGIN: Final = "<tool_call>"
 END: Final = "</tool_call>"
+_HEAD: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"(?P<name>[^"\\]*)"\s*,\s*"arguments"\s*:\s*(?=\{)')
 _ONE_SPACE: Final = "[ ]?"  # calls are written on one line
 
 
 @dataclass(frozen=True)
 class Call:
-    """A function to call; `arguments` is JSON, as OpenAI has it."""
+    """A function to call, or more of its `arguments`, which are JSON text. Only the first piece of a call has
+    its name and id.
+    """
 
     index: int
-    name: str
     arguments: str
-    id: str = field(default_factory=lambda: f"call_{secrets.token_hex(12)}")
+    name: str | None = None
+    id: str | None = None
+
+
+def joined(calls: Iterable[Call]) -> list[Call]:
+    """The calls with the pieces of each put together."""
+    whole: dict[int, Call] = {}
+    for piece in calls:
+        so_far = whole.get(piece.index)
+        arguments = so_far.arguments + piece.arguments if so_far else piece.arguments
+        whole[piece.index] = replace(so_far or piece, arguments=arguments)
+    return list(whole.values())
 
 
 def call_grammar(use: ToolUse, answer: JsonSchema | None) -> str:
@@ -64,49 +80,56 @@ def _json(schema: JsonSchema, space: str) -> str:
     return f"%json {json.dumps({**schema, 'x-guidance': options})}"
 
 
+class _State(Enum):
+    TEXT = auto()
+    HEAD = auto()  # behind a tag, before it is certain that this is a call
+    ARGUMENTS = auto()
+    TAIL = auto()  # behind the arguments, before the closing tag
+
+
 class CallReader:
     """Takes a text as it comes and tells calls from what is said beside them.
 
-    What may become a tag is held back, and so is space that may be the space round a call. A call is told
-    when it is whole; what looks like one and is none is text.
+    What may become a tag is held back, and so is space that may be the space round a call. Once its name is
+    known a call is told as it comes; what looks like one and is none is text.
     """
 
     def __init__(self) -> None:
         self._held = ""
-        self._inside = False
+        self._state = _State.TEXT
         self._behind = False  # a call, so that space is no text yet
+        self._end_of_arguments = _ObjectEnd()
         self.calls = 0
 
     def push(self, text: str) -> tuple[str, list[Call]]:
-        """The text and the calls that are certain now."""
+        """The text and the pieces of calls that are certain now."""
         self._held += text
-        said, calls = "", list[Call]()
-        while (tag := END if self._inside else BEGIN) in self._held:
-            before, _, self._held = self._held.partition(tag)
-            if not self._inside:
-                said += self._shown(before).rstrip()
-            elif (call := self._call(before)) is not None:
-                calls.append(call)
-                self._behind = True
-            else:
-                said += BEGIN + before + END
-            self._inside = not self._inside
-        return said + ("" if self._inside else self._certain()), calls
+        said, calls, before = "", list[Call](), None
+        while before != (self._state, len(self._held)):
+            before = (self._state, len(self._held))
+            if self._state is _State.TEXT:
+                said += self._text()
+            elif self._state is _State.HEAD:
+                said += self._head(calls)
+            elif self._state is _State.ARGUMENTS:
+                self._arguments(calls)
+            elif END in self._held:
+                self._held = self._held.partition(END)[2]
+                self._state, self._behind = _State.TEXT, True
+        return said, joined(calls)
 
     def end(self) -> str:
-        """What was held back, when nothing more comes: a call that is not whole is text."""
+        """What was held back, when nothing more comes: a tag without a call is text."""
         held, self._held = self._held, ""
-        if self._inside:
+        if self._state is _State.HEAD:
             return BEGIN + held
-        return self._shown(held)
+        return self._shown(held) if self._state is _State.TEXT else ""
 
-    def _shown(self, text: str) -> str:
-        """`text` without the space behind a call."""
-        shown = text.lstrip() if self._behind else text
-        self._behind = self._behind and not shown
-        return shown
-
-    def _certain(self) -> str:
+    def _text(self) -> str:
+        if BEGIN in self._held:
+            before, _, self._held = self._held.partition(BEGIN)
+            self._state = _State.HEAD
+            return self._shown(before).rstrip()
         keep = len(self._held.rstrip())
         for size in range(min(len(BEGIN) - 1, len(self._held)), 0, -1):
             if BEGIN.startswith(self._held[-size:]):
@@ -115,13 +138,52 @@ class CallReader:
         said, self._held = self._held[:keep], self._held[keep:]
         return self._shown(said)
 
-    def _call(self, body: str) -> Call | None:
-        try:
-            read = json.loads(body)
-            name, arguments = read["name"], read["arguments"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return None
-        if not isinstance(name, str) or not isinstance(arguments, dict):
-            return None
-        self.calls += 1
-        return Call(self.calls - 1, name, json.dumps(arguments, ensure_ascii=False))
+    def _head(self, calls: list[Call]) -> str:
+        if head := _HEAD.match(self._held):
+            calls.append(Call(self.calls, "", head["name"], f"call_{secrets.token_hex(12)}"))
+            self.calls += 1
+            self._held = self._held[head.end() :]
+            self._state, self._end_of_arguments = _State.ARGUMENTS, _ObjectEnd()
+        elif END in self._held:
+            before, _, self._held = self._held.partition(END)
+            self._state = _State.TEXT
+            return BEGIN + before + END
+        return ""
+
+    def _arguments(self, calls: list[Call]) -> None:
+        size = self._end_of_arguments.find(self._held)
+        if size:
+            calls.append(Call(self.calls - 1, self._held[:size]))
+            self._held = self._held[size:]
+        if self._end_of_arguments.found:
+            self._state = _State.TAIL
+
+    def _shown(self, text: str) -> str:
+        """`text` without the space behind a call."""
+        shown = text.lstrip() if self._behind else text
+        self._behind = self._behind and not shown
+        return shown
+
+
+class _ObjectEnd:
+    """Finds where a JSON object ends in a text that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = self._escaped = False
+        self.found = False
+
+    def find(self, text: str) -> int:
+        """How many characters of `text` belong to the object."""
+        for size, character in enumerate(text, 1):
+            if self._in_string:
+                self._in_string = self._escaped or character != '"'
+                self._escaped = character == "\\" and not self._escaped
+            elif character == '"':
+                self._in_string = True
+            elif character in "{}":
+                self._depth += 1 if character == "{" else -1
+                self.found = self._depth == 0
+                if self.found:
+                    return size
+        return len(text)

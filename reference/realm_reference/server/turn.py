@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from realm_reference.model.tokenizer import Tokenizer
 from realm_reference.orchestration import Finished, FinishReason, PromptScored, Token
-from realm_reference.server.calls import Call, CallReader
+from realm_reference.server.calls import Call, CallReader, joined
 from realm_reference.server.logprobs import ScoredToken, ScoreKeeper, scored_prompt
 
 
@@ -28,7 +28,7 @@ class Piece:
         self.text += other.text
         if other.scored is not None:
             self.scored = [*(self.scored or []), *other.scored]
-        self.calls += other.calls
+        self.calls = joined([*self.calls, *other.calls])
 
 
 class Turn:
