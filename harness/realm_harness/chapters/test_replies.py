@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from realm_harness.answers import Answer, shown
 from realm_harness.case import Unjudged, case, demand
+from realm_harness.exchange import Ending
 from realm_harness.prompts import HELLO
 from realm_harness.target import CHAT, MODELS, Target, accepted, encode, replied
 
@@ -69,3 +70,33 @@ def test_request_id_is_kept(target: Target) -> None:
     found = target.send(sent).header("x-request-id")
     kept = "comes back" if found == mine else f"is answered with {found}"
     raise Unjudged(f"a client's x-request-id {kept}")
+
+
+@case(
+    "CHAT-REPLY-006", clause_id="reply.charset", reason="a client that believes the label reads other words"
+)
+def test_charset(target: Target) -> None:
+    """Neither an answer nor a stream is labelled with another character set than UTF-8."""
+    for stream in (False, True):
+        exchange = target.post(target.body(HELLO, 4, stream=stream))
+        accepted(exchange, {})
+        label = (exchange.header("content-type") or "").lower()
+        charset = label.partition("charset=")[2].strip('"; ')
+        demand(charset in ("", "utf-8", "utf8"), f"the reply is UTF-8 and is labelled {label}")
+
+
+@case(
+    "CHAT-REPLY-007", clause_id="reply.ends", reason="a client waits for bytes that never come, or loses some"
+)
+def test_replies_end_where_they_say(target: Target) -> None:
+    """Answers, lists and refusals end where their heads say, and nothing comes behind them."""
+    requests = [target.request("GET", path) for path in (MODELS, CHAT)]
+    requests += [target.request("POST", CHAT, body) for body in (encode(target.body(HELLO, 4)), b"{}")]
+    for request in requests:
+        with target.connect() as connection:
+            exchange = target.last = replied(connection.call(request).read())
+            rest = connection.more(0.2)
+        what = f"the reply ({exchange.status}) to {request.method} {request.path}"
+        whole = exchange.ending in (Ending.COMPLETE, Ending.CLOSED)
+        demand(whole, f"{what} says that more is to come; it ended: {exchange.ending} {exchange.detail}")
+        demand(not rest, f"behind {what} comes {shown(rest)}")

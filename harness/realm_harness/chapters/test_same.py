@@ -48,3 +48,23 @@ def test_same_finish_reason(target: Target) -> None:
         stream.finish() == whole.finish(),
         f"the whole answer's finish reason is {shown(whole.finish())}, the stream's {shown(stream.finish())}",
     )
+
+
+@case(
+    "CHAT-SAME-003",
+    clause_id="same.always",
+    reason="what is broken once in ten times passes every quick look",
+    confirm=True,
+)
+def test_same_text_each_time(target: Target) -> None:
+    """At temperature 0 the same question gets the same answer twelve times, streamed and whole in turn."""
+    expected = target.settled(STORY, 16)
+    for number in range(12):
+        streamed = number % 2 == 0
+        ask = target.stream if streamed else target.ask
+        text = ask(STORY, 16, temperature=0).text()
+        how = "streamed" if streamed else "whole"
+        demand(
+            text == expected,
+            f"answer {number + 1} of 12 ({how}) is another than before; {difference(expected, text)}",
+        )

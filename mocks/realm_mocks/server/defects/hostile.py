@@ -78,7 +78,22 @@ def _without(status: int) -> Callable[[str, Reply], Reply]:
     return reply_hook
 
 
+def _charset(_: str, reply: Reply) -> Reply:
+    kind = reply.content_type.partition(";")[0]
+    return replace(reply, content_type=f"{kind}; charset=iso-8859-1")
+
+
+def _one_more(_: str, reply: Reply) -> Reply:
+    """The length of a refusal counts a byte that is not there."""
+    if reply.status != 405:
+        return reply
+    headers = {**reply.headers, "Content-Length": str(len(reply.payload()) + 1)}
+    return replace(reply, headers=headers)
+
+
 DEFECTS = (
+    Variation("charset-latin1", "replies are labelled ISO-8859-1", "requests' decoding", reply=_charset),
+    Variation("length-one-more", "the length of a 405 is one too many", "RFC 9112 6.3", reply=_one_more),
     Variation("gzip-unasked", "JSON is compressed for everybody", "RFC 9110 12.5.3", reply=_compressed),
     Variation("no-allow", "a 405 has no Allow", "RFC 9110 15.5.6", reply=_without(405)),
     Variation("no-www-authenticate", "a 401 says nothing of keys", "RFC 9110 15.5.2", reply=_without(401)),

@@ -101,7 +101,22 @@ def _surrogate_is_fatal(request: ChatRequest, _: State) -> ChatRequest:
     return request
 
 
+def _every_fifth_flips(request: ChatRequest, generation: Generation, state: State) -> Generation:
+    """One answer in five has a letter changed."""
+    state.notes["answers"] = state.notes.get("answers", 0) + 1
+    if state.notes["answers"] % 5:
+        return generation
+    flipped = tuple(piece.replace("e", "f").replace("a", "b") for piece in generation.pieces)
+    return replace(generation, pieces=flipped)
+
+
 DEFECTS = (
+    Variation(
+        "every-fifth-flips",
+        "in one answer of five letters are changed",
+        "a bad memory module",
+        generation=_every_fifth_flips,
+    ),
     Variation(
         "split-characters",
         "characters that span tokens are streamed as replacement characters",
