@@ -193,7 +193,7 @@ async def test_requests_a_minute(
         refused = await client.post(CHAT, json=server.body())
         error = await error_of(refused, 429)
         assert (error["type"], error["code"], error["param"]) == ("requests", "rate_limit_exceeded", None)
-        assert "6 requests a minute" in error["message"]
+        assert "requests_per_minute is 6." in error["message"]
         assert 1 <= int(refused.headers["Retry-After"]) <= 10
         assert 1 <= int(refused.headers["Retry-After-Ms"]) <= 1000 * int(refused.headers["Retry-After"])
         assert refused.headers["x-ratelimit-remaining-requests"] == "0"
@@ -216,7 +216,7 @@ async def test_tokens_a_minute_and_a_day(
     async with home.client(server, "bobby") as client:
         error = await error_of(await client.post(CHAT, json=server.body(max_tokens=100)), 429)
         assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
-        assert "100 tokens a day" in error["message"]
+        assert "tokens_per_day is 100" in error["message"]
         assert (await client.post(CHAT, json=server.body(max_tokens=5))).status == 200
 
 

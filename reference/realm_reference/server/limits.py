@@ -37,7 +37,7 @@ def too_many(refused: Refused) -> ApiError:
     kind = _TYPES[refused.limit]
     return ApiError(
         429,
-        f"Rate limit reached ({refused.limit.value}): {refused} Try again in {duration(wait)}.",
+        f"Rate limit reached: {refused}. Try again in {duration(wait)}.",
         type=kind,
         code="insufficient_quota" if refused.limit is Limit.QUOTA else "rate_limit_exceeded",
         headers={

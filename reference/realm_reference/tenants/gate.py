@@ -88,18 +88,14 @@ class Gate:
         """Refused if a request that may use `tokens` cannot come in now."""
         policy, left = self._policy, self.left(moment)
         if policy.concurrency is not None and self._running >= policy.concurrency:
-            raise Refused(
-                Limit.CONCURRENCY, f"{policy.concurrency} requests at the same time are allowed.", 1.0, left
-            )
+            raise Refused(Limit.CONCURRENCY, f"concurrency is {policy.concurrency}", 1.0, left)
         if self._requests is not None and (wait := self._requests.wait(1, moment.ns)):
-            message = f"{self._requests.per_minute} requests a minute are allowed."
+            message = f"requests_per_minute is {self._requests.per_minute}"
             raise Refused(Limit.REQUESTS, message, wait / 1e9, left)
         if self._tokens is not None:
             wanted = min(tokens, self._tokens.capacity)
             if wait := self._tokens.wait(wanted, moment.ns):
-                message = (
-                    f"{self._tokens.per_minute} tokens a minute are allowed; this request may use {tokens}."
-                )
+                message = f"tokens_per_minute is {self._tokens.per_minute}, and this request may use {tokens}"
                 raise Refused(Limit.TOKENS, message, wait / 1e9, left)
         self._check_quota(tokens, moment, left)
 
@@ -111,8 +107,7 @@ class Gate:
         remaining = quota - self._used_today - self._reserved
         if tokens > remaining:
             message = (
-                f"{quota} tokens a day are allowed, {max(remaining, 0)} are left;"
-                f" this request may use {tokens}."
+                f"tokens_per_day is {quota}, {max(remaining, 0)} are left, and this request may use {tokens}"
             )
             midnight = (moment.day + 1) * DAY_SECONDS
             raise Refused(Limit.QUOTA, message, midnight - moment.unix, left)
