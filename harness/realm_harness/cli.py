@@ -24,7 +24,7 @@ INTERRUPTED = 130
 SUMMARIES = {
     "abi": "Show the guest contract, or check a module.",
     "api-key": "The same as keys.",
-    "bench": "Measure what the sandbox costs on this machine.",
+    "bench": "Measure what the parts cost on this machine.",
     "conform": "Hold a server to the chat contract, over the wire.",
     "deploy": "Deploy servers here, or write the manifests for a platform.",
     "info": "Show what is in a model file.",
