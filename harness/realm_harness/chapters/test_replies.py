@@ -100,3 +100,15 @@ def test_replies_end_where_they_say(target: Target) -> None:
         whole = exchange.ending in (Ending.COMPLETE, Ending.CLOSED)
         demand(whole, f"{what} says that more is to come; it ended: {exchange.ending} {exchange.detail}")
         demand(not rest, f"behind {what} comes {shown(rest)}")
+
+
+@case("CHAT-REPLY-008", clause_id="reply.no-mark", reason="Go's and JavaScript's parsers stop at it")
+def test_no_byte_order_mark(target: Target) -> None:
+    """No JSON begins with a byte order mark."""
+    bodies = encode(target.body(HELLO, 4)), b"{}"
+    for request in (target.request("GET", MODELS), *(target.request("POST", CHAT, body) for body in bodies)):
+        exchange = target.send(request)
+        marked = exchange.body.startswith(b"\xef\xbb\xbf")
+        demand(
+            not marked, f"the reply ({exchange.status}) to {request.method} {request.path} begins with one"
+        )

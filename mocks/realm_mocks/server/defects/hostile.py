@@ -83,6 +83,11 @@ def _charset(_: str, reply: Reply) -> Reply:
     return replace(reply, content_type=f"{kind}; charset=iso-8859-1")
 
 
+def _marked(_: str, reply: Reply) -> Reply:
+    json_sent = reply.content_type == "application/json"
+    return replace(reply, body=b"\xef\xbb\xbf" + reply.payload()) if json_sent else reply
+
+
 def _one_more(_: str, reply: Reply) -> Reply:
     """The length of a refusal counts a byte that is not there."""
     if reply.status != 405:
@@ -92,6 +97,7 @@ def _one_more(_: str, reply: Reply) -> Reply:
 
 
 DEFECTS = (
+    Variation("byte-order-mark-sent", "JSON begins with a byte order mark", "RFC 8259 8.1", reply=_marked),
     Variation("charset-latin1", "replies are labelled ISO-8859-1", "requests' decoding", reply=_charset),
     Variation("length-one-more", "the length of a 405 is one too many", "RFC 9112 6.3", reply=_one_more),
     Variation("gzip-unasked", "JSON is compressed for everybody", "RFC 9110 12.5.3", reply=_compressed),
