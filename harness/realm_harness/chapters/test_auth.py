@@ -61,16 +61,7 @@ def test_wrong_key_gets_an_error_object(target: Target) -> None:
     demand(isinstance(message, str) and message, f"the error of a wrong key has no message: {shown(error)}")
 
 
-@case("CHAT-AUTH-005", clause_id="auth.challenge", reason="a 401 without one is not HTTP")
-def test_wrong_key_gets_a_challenge(target: Target) -> None:
-    """A 401 says by WWW-Authenticate what it asks for."""
-    exchange = wrong_key(target)
-    if exchange.status != 401:
-        raise Unjudged(f"the refusal is {exchange.status}")
-    demand(exchange.header("www-authenticate"), "a 401 has no WWW-Authenticate")
-
-
-@case("CHAT-AUTH-006", clause_id="auth.no-echo", reason="what is in an answer ends in logs and screenshots")
+@case("CHAT-AUTH-005", clause_id="auth.no-echo", reason="what is in an answer ends in logs and screenshots")
 def test_keys_are_not_repeated(target: Target) -> None:
     """The refusal does not repeat the key that was sent."""
     exchange = wrong_key(target)
@@ -78,7 +69,7 @@ def test_keys_are_not_repeated(target: Target) -> None:
     demand(WRONG not in said, f"the refusal repeats the key: {shown(said)}")
 
 
-@case("CHAT-AUTH-007", clause_id="auth.first", reason="strangers must learn nothing of what is there")
+@case("CHAT-AUTH-006", clause_id="auth.first", reason="strangers must learn nothing of what is there")
 def test_key_comes_before_the_body(target: Target) -> None:
     """With a wrong key a bad body and an unknown model are refused for the key, not for what is in them."""
     wrong_key(target)
@@ -91,7 +82,7 @@ def test_key_comes_before_the_body(target: Target) -> None:
         demand(status in REFUSED, f"with a wrong key {what} gets {status}")
 
 
-@case("CHAT-AUTH-008", clause_id="auth.models", reason="names of models are customers' business")
+@case("CHAT-AUTH-007", clause_id="auth.models", reason="names of models are customers' business")
 def test_models_need_a_key_too(target: Target) -> None:
     """Where chat asks for a key, the list of models does too."""
     only_if_asked(target)
@@ -100,7 +91,7 @@ def test_models_need_a_key_too(target: Target) -> None:
         demand(status in REFUSED, f"{MODELS} {what} key gets {status}")
 
 
-@case("CHAT-AUTH-009", clause_id="auth.scheme-case", reason="HTTP's schemes have no case; proxies know it")
+@case("CHAT-AUTH-008", clause_id="auth.scheme-case", reason="HTTP's schemes have no case; proxies know it")
 def test_scheme_has_no_case(target: Target) -> None:
     """`bearer` is as good as `Bearer`."""
     only_if_asked(target)

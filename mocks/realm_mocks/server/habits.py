@@ -137,6 +137,14 @@ def _no_metrics(path: str, reply: Reply) -> Reply:
     return Reply(404, {"detail": "Not Found"}) if path == "/metrics" else reply
 
 
+def _bare_refusals(path: str, reply: Reply) -> Reply:
+    if reply.status not in (200, 429):
+        return reply
+    extra = ("x-ratelimit-", "retry-after-ms")
+    kept = {name: value for name, value in reply.headers.items() if not name.lower().startswith(extra)}
+    return replace(reply, headers=kept)
+
+
 HABIT_LIST = (
     Variation("no-metrics", "no page of metrics", "Ollama", reply=_no_metrics),
     Variation(
@@ -232,5 +240,11 @@ HABIT_LIST = (
         "a whole answer has the required keys and unknown ones",
         "several servers",
         whole=_bare_whole,
+    ),
+    Variation(
+        "bare-refusals",
+        "what is left of a limit is not told, and Retry-After is in seconds alone",
+        "vLLM, LiteLLM",
+        reply=_bare_refusals,
     ),
 )
