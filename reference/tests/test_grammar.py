@@ -16,6 +16,7 @@ from realm_reference.orchestration.grammar import (
     Grammar,
     GrammarCompiler,
     GrammarError,
+    GrammarFault,
     GrammarProcessor,
     json_grammar,
 )
@@ -115,6 +116,11 @@ def test_what_a_schema_lets_through_validates(
         ({"$ref": "https://example.com/schema"}, "not fetch"),
         ({"anyOf": []}, "empty"),
         (nested(400), "too deeply"),
+        ({"const": -(2**63)}, "2 to the power of 53"),
+        ({"items": [{"enum": [-(2**63) + 1]}]}, "2 to the power of 53"),
+        ({"type": "integer", "multipleOf": 2**31}, "multipleOf"),
+        ({"type": "number", "multipleOf": 3.14159}, "multipleOf"),
+        ({"enum": [-(10**15), -1e15]}, "text"),  # makes the library panic
         (nested(100_000), "too deeply"),
     ],
 )
@@ -154,3 +160,56 @@ def test_what_follows_a_forbidden_token_is_nobodys_business(
     assert not processor.allows(wrong, wrong[0])
     assert not processor.allows([], wrong[0])
     assert processor.allows([], tiny_model.tokenizer.encode("{")[0])
+
+
+NUMBERS = st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False)
+WORDS = st.sampled_from(["string", "integer", "object", "array", "#", "^a+$", "date", "(", "a{1,9}"])
+KEYWORDS = st.sampled_from(
+    [
+        "type",
+        "properties",
+        "items",
+        "prefixItems",
+        "enum",
+        "const",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "$ref",
+        "$defs",
+        "pattern",
+        "format",
+        "minLength",
+        "maxLength",
+        "minimum",
+        "maximum",
+        "multipleOf",
+        "minItems",
+        "maxItems",
+        "additionalProperties",
+        "required",
+        "not",
+    ]
+)
+ANYTHING = st.recursive(
+    NUMBERS | WORDS | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYWORDS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(schema=st.dictionaries(KEYWORDS, ANYTHING, max_size=4), seed=st.integers(0, 9))
+@settings(max_examples=150, deadline=None)
+def test_any_json_is_a_grammar_or_is_refused(
+    tiny_model: Model, compiler: GrammarCompiler, schema: dict[str, Any], seed: int
+) -> None:
+    draw, tokens = np.random.default_rng(seed), list[int]()
+    try:
+        processor = GrammarProcessor(compiler.compile(json_grammar(schema)))
+        for _ in range(8):
+            row = draw.standard_normal(tiny_model.tokenizer.vocab_size).astype(np.float32)
+            processor(tokens, row)
+            tokens.append(int(row.argmax()))
+            assert np.isfinite(row[tokens[-1]])
+    except (GrammarError, GrammarFault):
+        pass

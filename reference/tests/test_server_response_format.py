@@ -111,6 +111,7 @@ async def test_text_is_the_default(server: Any) -> None:
         (schema_format({}, version=1), "response_format.json_schema.version"),
         (schema_format({"type": "array", "uniqueItems": True}), "response_format"),
         (schema_format({"not": {}}), "response_format"),
+        (schema_format({"const": -(2**63)}), "response_format"),  # would end the process, were it not asked
     ],
 )
 async def test_what_cannot_be_kept_is_refused(

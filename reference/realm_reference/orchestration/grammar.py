@@ -6,9 +6,10 @@ of its own on the work that a grammar may cost, which is a stranger's input.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -21,6 +22,9 @@ from realm_reference.model.tokenizer import Tokenizer
 from realm_reference.orchestration.logits import F32
 
 _MAX_GRAMMAR: Final = 256 * 1024  # characters
+_LARGEST: Final = 2**53
+_MOST_STATES: Final = 100
+_MULTIPLES: Final = frozenset(number / part for number in range(1, _MOST_STATES + 1) for part in (1, 10, 100))
 # Between JSON's tokens: one space, or a new line with its indentation. A model that may write any number of
 # them does so until its limit.
 WHITESPACE: Final = r"(\n[ ]{0,32}|[ ]?)"
@@ -46,13 +50,38 @@ class Grammar:
 def json_grammar(schema: Mapping[str, Any]) -> str:
     """The grammar of JSON that `schema` accepts, strictly: what the library does not know is an error.
 
-    Raises GrammarError for a schema that is nested too deeply; the rest is found when it is compiled.
+    Raises GrammarError for a schema that is nested too deeply or has numbers that are too large; the rest is
+    found when it is compiled.
     """
+    check_numbers(schema)
     options: Any = {"whitespace_pattern": WHITESPACE, "lenient": False, "coerce_one_of": False}
     try:
         return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options)
     except (ValueError, RecursionError):
         raise GrammarError("it is nested too deeply") from None
+
+
+def check_numbers(schema: Any) -> None:
+    """Raise GrammarError for a number past 2**53, which not every reader of JSON keeps, and for multiples
+    that need many states.
+
+    It has to be asked here: near 2**63 the library (1.9) recurses without end, and takes the process with
+    it; a large multiple takes it minutes and gigabytes.
+    """
+    left = [schema]
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, int | float) and not -_LARGEST <= value <= _LARGEST:
+            raise GrammarError("it holds a number beyond 2 to the power of 53")
+        multiple = value.get("multipleOf") if isinstance(value, Mapping) else None
+        if isinstance(multiple, int | float) and multiple not in _MULTIPLES:
+            raise GrammarError(
+                f"'multipleOf' {multiple} is none of 1 to {_MOST_STATES}, or these over 10 or 100"
+            )
 
 
 class GrammarCompiler:
@@ -84,11 +113,12 @@ class GrammarCompiler:
             raise GrammarError(f"it has more than {_MAX_GRAMMAR} characters")
         with self._lock:
             tokenizer = self._library_tokenizer
-        failed, messages = LLMatcher.validate_grammar_with_warnings(source, tokenizer)
-        if failed:
-            raise GrammarError(" ".join(messages[0].split())[:300])
         grammar = Grammar(source, tokenizer, self._tokenizer.vocab_size)
         try:
+            with _no_panic():
+                failed, messages = LLMatcher.validate_grammar_with_warnings(source, tokenizer)
+            if failed:
+                raise GrammarError(" ".join(messages[0].split())[:300])
             GrammarProcessor(grammar).allows([], 0)  # some find out only now that they cannot
         except GrammarFault:
             raise GrammarError("it allows no text, or only text without end") from None
@@ -100,7 +130,8 @@ class GrammarProcessor:
 
     def __init__(self, grammar: Grammar) -> None:
         self._grammar = grammar
-        self._matcher = LLMatcher(grammar.tokenizer, grammar.source, log_level=0)
+        with _no_panic():
+            self._matcher = LLMatcher(grammar.tokenizer, grammar.source, log_level=0)
         self._consumed: list[int] = []
         self._mask: NDArray[np.bool_] | None = None
 
@@ -109,12 +140,15 @@ class GrammarProcessor:
 
         After tokens that it does not allow it has nothing to say: whatever follows them is not the answer.
         """
-        if self._follow(generated):
-            row[: self._grammar.vocab_size][~self._allowed()] = -np.inf
+        with _no_panic():
+            if self._follow(generated):
+                row[: self._grammar.vocab_size][~self._allowed()] = -np.inf
 
     def allows(self, generated: Sequence[int], token: int) -> bool:
         """Whether `token` may follow `generated`."""
-        return self._follow(generated) and token < self._grammar.vocab_size and bool(self._allowed()[token])
+        with _no_panic():
+            known = token < self._grammar.vocab_size
+            return known and self._follow(generated) and bool(self._allowed()[token])
 
     def _follow(self, generated: Sequence[int]) -> bool:
         """Bring the matcher to the state after `generated`; False if there is none."""
@@ -144,6 +178,17 @@ class GrammarProcessor:
             unpacked = np.unpackbits(bits, count=self._grammar.vocab_size, bitorder="little")
             self._mask = unpacked.astype(np.bool_)
         return self._mask
+
+
+@contextlib.contextmanager
+def _no_panic() -> Iterator[None]:
+    """A panic inside the library, which is no Exception, becomes a GrammarFault."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise GrammarFault from None
 
 
 class _Vocabulary:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Final
 
-from realm_reference.orchestration.grammar import WHITESPACE
+from realm_reference.orchestration.grammar import WHITESPACE, check_numbers
 from realm_reference.server.response_format import JsonSchema
 from realm_reference.server.tools import ToolUse
 
@@ -76,6 +76,7 @@ def _call_schema(name: str, parameters: JsonSchema) -> dict[str, Any]:
 
 
 def _json(schema: JsonSchema, space: str) -> str:
+    check_numbers(schema)
     options = {"whitespace_pattern": space, "lenient": False, "coerce_one_of": False}
     return f"%json {json.dumps({**schema, 'x-guidance': options})}"
 
