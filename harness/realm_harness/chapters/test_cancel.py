@@ -87,7 +87,8 @@ def longest(target: Target) -> tuple[str, int]:
     """A question with a long answer, and that answer's number of tokens."""
     lengths = {}
     for prompt in LONG_ANSWERS:
-        lengths[prompt] = int(target.ask(prompt, 96, temperature=0).usage.get("completion_tokens", 0))
+        told = target.ask(prompt, 96, temperature=0).usage.get("completion_tokens")
+        lengths[prompt] = told if isinstance(told, int) else 0
         if lengths[prompt] >= 64:
             break
     prompt = max(lengths, key=lambda name: lengths[name])

@@ -126,8 +126,9 @@ def overlapped(target: Target, other: Callable[[], int]) -> tuple[int, int]:
         with target.open_stream(prompt, 64) as live, ThreadPoolExecutor(1) as pool:
             first = live.first_content()
             answered = pool.submit(other)
-            last = [delta for delta in live.read().deltas() if delta.content or delta.reasoning][-1].t_ns
+            texts = [delta.t_ns for delta in live.read().deltas() if delta.content or delta.reasoning]
             done = answered.result()
+        last = max(texts, default=first)
         lasted, waited = clock_ms(last, first), clock_ms(first, live.exchange.sent_ns)
         if lasted >= max(LEAST_MS, 3 * waited):
             return done, first + (last - first) * 9 // 10

@@ -113,8 +113,12 @@ def test_none(target: Target) -> None:
 def streamed(target: Target) -> tuple[Stream, list[Json]]:
     """A stream that must call, and its deltas of calls."""
     stream = target.stream(QUESTION, TOKENS, temperature=0, tools=TOOLS, tool_choice="required")
-    deltas = [choice.get("delta") or {} for chunk in stream.chunks for choice in chunk.choices]
-    return stream, [one for delta in deltas for one in delta.get("tool_calls") or []]
+    deltas = [choice.get("delta") for chunk in stream.chunks for choice in chunk.choices]
+    listed = [delta.get("tool_calls") or [] for delta in deltas if isinstance(delta, dict)]
+    demand(all(isinstance(calls, list) for calls in listed), f"tool_calls of deltas are {shown(listed)}")
+    found = [one for calls in listed for one in calls]
+    demand(all(isinstance(one, dict) for one in found), f"deltas of calls are {shown(found)}")
+    return stream, found
 
 
 @case("CHAT-TOOLS-006", clause_id="tools.stream-shape", reason="clients put calls together by their index")
@@ -148,10 +152,14 @@ def test_streamed_calls_are_those_of_the_whole(target: Target) -> None:
     stream, deltas = streamed(target)
     joined: dict[int, list[str]] = {}
     for delta in deltas:
-        inner = delta.get("function") or {}
-        parts = joined.setdefault(delta.get("index", 0), ["", ""])
-        parts[0] += inner.get("name") or ""
-        parts[1] += inner.get("arguments") or ""
+        index, inner = delta.get("index", 0), delta.get("function") or {}
+        fine = isinstance(index, int) and isinstance(inner, dict)
+        demand(fine, f"a delta of a call is {shown(delta)}")
+        parts = joined.setdefault(index, ["", ""])
+        for place, key in enumerate(("name", "arguments")):
+            piece = inner.get(key) or ""
+            demand(isinstance(piece, str), f"the {key} in a delta of a call is {shown(piece)}")
+            parts[place] += piece
     told = [(name, arguments) for name, arguments in joined.values()]
     demand(told == expected, f"the stream calls {shown(told)}, the whole answer {shown(expected)}")
     demand(
