@@ -50,11 +50,11 @@ def _integer(low: int, high: int) -> Check[int]:
     return check
 
 
-def _number(low: float, high: float, *, above_low: bool = False) -> Check[float]:
+def _number(low: float, high: float) -> Check[float]:
     def check(value: Any) -> float:
         fine = isinstance(value, int | float) and not isinstance(value, bool)
-        if not fine or not (low < value if above_low else low <= value) or not value <= high:
-            raise ValueFault(f"must be a number {'above' if above_low else 'from'} {low:g} to {high:g}")
+        if not fine or not low <= value <= high:
+            raise ValueFault(f"must be a number from {low:g} to {high:g}")
         return float(value)
 
     return check
@@ -74,7 +74,7 @@ SAMPLING: Final[Mapping[str, Check[Any]]] = {
     "top_p": _number(0, 1),
     "top_k": _integer(0, 2**31 - 1),
     "min_p": _number(0, 1),
-    "repetition_penalty": _number(0, 10, above_low=True),
+    "repetition_penalty": _number(0.01, 10),
     "seed": _integer(-(2**63), 2**63 - 1),
     "stop": _stop,
 }
