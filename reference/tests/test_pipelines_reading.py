@@ -96,7 +96,7 @@ def test_json_and_yaml_mean_the_same() -> None:
         (ONE + "    params: {max_tokens: 1.5}\n", "4:26: 'max_tokens' must be an integer from 1 to"),
         (
             ONE + "    params: {repetition_penalty: 0}\n",
-            "4:34: 'repetition_penalty' must be a number abo",
+            "4:34: 'repetition_penalty' must be a number from 0.01",
         ),
         (ONE + "    params: {top_p: .nan}\n", "4:21: 'top_p' must be a number from 0 to 1"),
         (ONE + "    params: {stop: []}\n", "4:20: 'stop' must be 1 to 4 strings"),
