@@ -6,6 +6,7 @@ is quick, and an install without locust or wasmtime still lists what these would
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from functools import cache
@@ -18,6 +19,8 @@ import click
 GROUP = "realm.commands"
 USAGE_OR_ENVIRONMENT = 2
 INTERRUPTED = 130
+# A disk that is full or takes nothing, wherever one writes to it, is the environment and no defect.
+_NO_PLACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 # One line each for `realm --help`; a command's own help says the rest. Commands of other distributions are
 # loaded for theirs.
@@ -136,9 +139,20 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
-    except Exception:
-        # Python would exit with 1, which here means that the server under test is at fault.
-        click.echo("A defect of realm-harness, not of what it tests; please report it:", err=True)
-        traceback.print_exc()
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            _defect()
+        where = f" {error.filename}" if error.filename else ", perhaps where the output goes"
+        click.echo(f"Error: {error.strerror}{where}; make room, or write elsewhere", err=True)
         sys.exit(USAGE_OR_ENVIRONMENT)
+    except Exception:
+        _defect()
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _defect() -> NoReturn:
+    """Say that it is ours. Within an `except`."""
+    # Python would exit with 1, which here means that the server under test is at fault.
+    click.echo("A defect of realm-harness, not of what it tests; please report it:", err=True)
+    traceback.print_exc()
+    sys.exit(USAGE_OR_ENVIRONMENT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, version
@@ -109,6 +110,11 @@ def command_that(monkeypatch: pytest.MonkeyPatch) -> object:
         (click.ClickException("no server there"), 2, "Error: no server there\n"),
         (click.UsageError("which one?"), 2, "Error: which one?\n"),
         (KeyboardInterrupt(), 130, "Interrupted.\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "Error: No space left on device, perhaps where the output goes; make room, or write elsewhere\n",
+        ),
         (RuntimeError("a slip"), 2, "RuntimeError: a slip\n"),
     ],
 )

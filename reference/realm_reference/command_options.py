@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,6 +18,17 @@ class CannotStart(click.ClickException):
     """One line on stderr and exit code 2: the arguments or the environment do not let it start."""
 
     exit_code = 2
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; not nan, which is in every range and in none, nor one without an end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or click's complaint."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def model_options(command: F) -> F:

@@ -57,8 +57,15 @@ def generate_key(path: Path, tenant: str, name: str, prefix: str) -> None:
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     _change(path, lambda all_keys: (*all_keys, kept), create=True)
+    try:
+        click.echo(key)
+    except OSError as error:
+        # Nobody has seen it, so nobody may keep it.
+        _change(path, lambda all_keys: tuple(other for other in all_keys if other.id != kept.id))
+        raise CannotStart(
+            f"the key cannot be written ({error.strerror}), so {path} does not have it"
+        ) from None
     click.echo(f"This is the only time that the key is shown. It is known as {kept.id}.", err=True)
-    click.echo(key)
 
 
 @keys.command("list")
@@ -117,7 +124,7 @@ def import_keys(path: Path, source: Path) -> None:
     try:
         found = load_keys(source)
     except KeyFileError as error:
-        raise CannotStart(f"{source}: {error}") from None
+        raise CannotStart(str(error)) from None
 
     def added(all_keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
         known = {key.digest for key in all_keys}

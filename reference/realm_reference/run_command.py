@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from typing import Any, NoReturn
 
 import click
 
-from realm_reference.command_options import CannotStart, check_gpu, limit_threads, model_options
+from realm_reference.command_options import CannotStart, FiniteRange, check_gpu, limit_threads, model_options
 
 
 @click.command(context_settings={"auto_envvar_prefix": "REALM_RUN"})
@@ -19,14 +20,12 @@ from realm_reference.command_options import CannotStart, check_gpu, limit_thread
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(0, 2),
+    type=FiniteRange(0, 2),
     default=0.0,
     show_default=True,
     help="0 takes the likeliest token.",
 )
-@click.option(
-    "--top-p", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Nucleus sampling."
-)
+@click.option("--top-p", type=FiniteRange(0, 1), default=1.0, show_default=True, help="Nucleus sampling.")
 @click.option(
     "--top-k", type=click.IntRange(0), default=0, show_default=True, help="Keep the k likeliest; 0 is off."
 )
@@ -37,6 +36,8 @@ from realm_reference.command_options import CannotStart, check_gpu, limit_thread
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the chat template.")
 def run(**options: Any) -> None:
     """Generate once and print the text as it comes."""
+    for name in ("prompt", "system"):
+        options[name] = _utf8(name, options[name])
     check_gpu(options["gpu"])
     limit_threads(options["threads"])
     from realm_reference import assembly
@@ -48,11 +49,21 @@ def run(**options: Any) -> None:
         raise CannotStart(str(error)) from None
 
 
+def _utf8(name: str, text: str | None) -> str | None:
+    """An argument as text: in a locale that is not UTF-8 Python keeps its bytes as surrogates."""
+    try:
+        return None if text is None else os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        raise click.UsageError(f"the {name} is not UTF-8 text") from None
+
+
 async def _run(orchestrator: Any, options: dict[str, Any]) -> None:
     from realm_reference.orchestration import Failed, GenerationRequest, Token
 
     prompt = orchestrator.prepare(_prompt_text(orchestrator.model, options))
     room = orchestrator.model.context_length - prompt.tokens
+    if not prompt.tokens:
+        _fail("the prompt has no tokens; give some text")
     if room <= 0:
         _fail(f"the prompt has {prompt.tokens} tokens, the context holds {orchestrator.model.context_length}")
     request = GenerationRequest(

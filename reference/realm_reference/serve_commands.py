@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from realm_reference.command_options import CannotStart, check_gpu, limit_threads, model_options
+from realm_reference.command_options import CannotStart, FiniteRange, check_gpu, limit_threads, model_options
 from realm_reference.serve_config import load_config
 from realm_reference.serve_sockets import http_port, open_sockets
 
@@ -94,28 +94,28 @@ PORT = click.IntRange(0, 65535)
 )
 @click.option(
     "--guest-timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=5.0,
     show_default=True,
     help="Seconds a guest may compute between two host calls.",
 )
 @click.option(
     "--request-timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=600.0,
     show_default=True,
     help="Seconds a request may take.",
 )
 @click.option(
     "--drain-timeout",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=30.0,
     show_default=True,
     help="Seconds to finish requests on SIGTERM.",
 )
 @click.option(
     "--drain-grace",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=0.0,
     show_default=True,
     help="Seconds after SIGTERM in which requests are still taken, so that clients find another server.",
@@ -137,7 +137,7 @@ PORT = click.IntRange(0, 65535)
 )
 @click.option(
     "--trace-ratio",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=1.0,
     show_default=True,
     help="Part of the requests that is traced, where their clients have not decided.",
@@ -148,6 +148,7 @@ def serve(**options: Any) -> None:
     """Serve a model over Realm's WebSocket and the OpenAI API, each request orchestrated by a WASM guest."""
     if options["auth"] != (options["api_keys"] is not None):
         raise click.UsageError("--auth and --api-keys FILE need each other")
+    _check_ready_file(options["ready_file"])
     check_gpu(options["gpu"])
     limit_threads(options["threads"])
     from realm_reference.server import logs
@@ -161,6 +162,16 @@ def serve(**options: Any) -> None:
             _serve(options, resources)
     except TenancyError as error:
         raise CannotStart(str(error)) from None
+
+
+def _check_ready_file(path: Path | None) -> None:
+    """Before the model is loaded; and a device or a folder is nothing that a file can take the place of."""
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise CannotStart(f"--ready-file: there is no folder {path.parent}; make it, or choose another")
+    if path.exists() and not path.is_file():
+        raise CannotStart(f"--ready-file: {path} is no regular file; choose another")
 
 
 def _serve(options: dict[str, Any], resources: ExitStack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,38 @@ def load_config(context: click.Context, parameter: click.Parameter, path: Path |
     if path is None:
         return None
     try:
-        settings = tomllib.loads(path.read_text("utf-8"))
+        settings = tomllib.loads(path.read_text("utf-8-sig"))  # with a byte order mark or without
     except OSError as error:
         raise click.BadParameter(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} is not valid TOML: {error}") from None
-    known = {option.name for option in context.command.params if option.name not in (parameter.name, None)}
+    known = {option.name: option for option in context.command.params if option.name and option != parameter}
     defaults: dict[str, Any] = {}
     for key, value in settings.items():
         name = key.replace("-", "_")
-        if name not in known or isinstance(value, dict | list):
-            raise click.BadParameter(
-                f"{path} has the unknown setting '{key}'; it may have the flags of this command"
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = (
+                f"did you mean '{close[0].replace('_', '-')}'?"
+                if close
+                else "it may have the command's flags"
             )
+            raise click.BadParameter(f"{path} has the unknown setting '{key}'; {hint}")
+        if problem := _misfit(known[name], value):
+            raise click.BadParameter(f"{path}: the setting '{key}' {problem}")
         defaults[name] = value
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
+
+
+def _misfit(option: click.Parameter, value: Any) -> str | None:
+    """What is wrong with a value's type. click would make whole numbers of 80.5 and of true."""
+    if isinstance(option.type, click.types.BoolParamType):
+        return None if isinstance(value, bool) else f"must be true or false, not {value!r}"
+    if isinstance(value, bool | dict | list):
+        return "must be a single value, not " + {bool: "a boolean", list: "a list"}.get(
+            type(value), "a table"
+        )
+    if isinstance(value, float) and isinstance(option.type, click.types.IntParamType):
+        return f"must be a whole number, not {value}"
+    return None

@@ -6,6 +6,7 @@ who names that one port alone (--http-port or --fd, and no --port) gets no other
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,11 +55,29 @@ def open_sockets(options: dict[str, Any], settings: ServerSettings, resources: E
         api = _bind(
             settings.host, settings.http_port, "--http-port" if options["http"] else "--port", resources
         )
+    _refuse_same(
+        {
+            "--http-port" if options["http"] else "--port": settings.http_port
+            if options["fd"] is None
+            else 0,
+            "--metrics-port": settings.metrics_port,
+            **({"--port": options["port"]} if own_port else {}),
+        }
+    )
     websocket = _bind(settings.host, options["port"], "--port", resources) if own_port else None
     operations = None
     if settings.metrics_port is not None:
         operations = _bind(settings.host, settings.metrics_port, "--metrics-port", resources)
     return Sockets(api, operations, websocket)
+
+
+def _refuse_same(ports: dict[str, int | None]) -> None:
+    """Two sockets may be bound to one port before they listen, and only then would the second fail."""
+    flags: dict[int, str] = {}
+    for flag, port in ports.items():
+        if port and port in flags:
+            raise click.UsageError(f"{flags[port]} and {flag} are both {port}; give each a port of its own")
+        flags[port or 0] = flag
 
 
 def _is_given(name: str) -> bool:
@@ -84,6 +103,8 @@ def _bind(host: str, port: int, flag: str, resources: ExitStack) -> socket.socke
     try:
         return resources.enter_context(bind(host, port))
     except OSError as error:
-        raise CannotStart(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another {flag}"
-        ) from None
+        ours = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        remedy = (
+            f"choose another {flag}" if ours else "--host takes an address of this machine, without http://"
+        )
+        raise CannotStart(f"cannot listen on {host!r} port {port}: {error.strerror}; {remedy}") from None

@@ -65,6 +65,8 @@ def usage_command(
     path: Path, tenant: str | None, since: float | None, until: float | None, by: str, form: str | None
 ) -> None:
     """Sum up requests and tokens. Every request that was let in counts, also one that its client left."""
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--since is not before --until")
     try:
         rows = usage(path, Period(since, until, tenant), by)
     except LedgerError as error:

@@ -80,7 +80,7 @@ def check_size(size: int, limit: int) -> None:
     """Refuses a module of more than `limit` bytes, before anybody reads it."""
     if size > limit:
         raise ModuleRejected(
-            f"the module has {size} bytes, more than the limit of {limit}; strip it or raise the limit"
+            f"the module has {size} bytes, more than the limit of {limit}; strip it, or build it smaller"
         )
 
 

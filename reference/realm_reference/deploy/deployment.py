@@ -83,16 +83,17 @@ def load(path: Path) -> Deployment:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
+    language = "YAML" if path.suffix in (".yaml", ".yml") else "TOML"
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # some editors begin a file with a byte order mark
     except OSError as error:
         raise DeployError(f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise DeployError("is not UTF-8 text") from None
     try:
-        content = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else tomllib.loads(text)
+        content = yaml.safe_load(text) if language == "YAML" else tomllib.loads(text)
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise DeployError(" ".join(f"cannot be parsed: {error}".split())) from None
+        raise DeployError(" ".join(f"cannot be parsed as {language}: {error}".split())) from None
     if not isinstance(content, dict):
         raise DeployError("must hold settings by name, such as: name, model, port")
     return content

@@ -85,6 +85,8 @@ def locate(name_or_path: str | Path) -> Path:
             raise ModelStoreError(f"{known.name} is not in the cache; run: realm models fetch {known.name}")
         return known.path
     path = Path(name_or_path)
+    if path.is_dir():
+        raise ModelStoreError(f"{path} is a folder; give a .gguf file, or a known model (realm models)")
     if not path.is_file():
         raise ModelStoreError(
             f"{path}: no such model file, and no known model (known: {', '.join(sorted(KNOWN_MODELS))})"

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from realm_abi.interface import ModuleRejected
 from realm_abi.sandbox import GuestModule, Runtime
 
 from realm_reference.engine import Engine
@@ -78,9 +79,13 @@ class Orchestrator:
         Compiles, so it takes time; thread-safe. What runs keeps the module that it began with.
         """
         runner = self._runner
-        self._own_guests = {
-            tenant: replace(runner, module=runner.runtime.compile(path)) for tenant, path in modules.items()
-        }
+        own = {}
+        for tenant, path in modules.items():
+            try:
+                own[tenant] = replace(runner, module=runner.runtime.compile(path))
+            except ModuleRejected as error:
+                raise ModuleRejected(f"the guest {path.name} of {tenant}: {error}") from None
+        self._own_guests = own
 
     def _runner_of(self, tenant: str) -> GuestRunner:
         return self._own_guests.get(tenant, self._runner)

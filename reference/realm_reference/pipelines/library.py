@@ -18,7 +18,8 @@ def pipeline_files(folder: Path) -> list[Path]:
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and path.is_file())
     except OSError as error:
-        raise PipelineError([Problem(str(folder), 1, 1, f"cannot be read: {error.strerror}")]) from None
+        what = f"the folder cannot be read: {error.strerror}; name another with --pipelines"
+        raise PipelineError([Problem(str(folder), 1, 1, what)]) from None
     if len(found) > MAX_FILES:
         raise PipelineError([Problem(str(folder), 1, 1, f"it has more than {MAX_FILES} pipelines")])
     return found

@@ -46,7 +46,9 @@ def schema_of(check: Check[Any]) -> Schema:
 
 
 def _wrong_type(name: str, wanted: str, value: object) -> Exception:
-    return invalid(name, f"'{name}' must be {wanted}, not {_JSON_NAMES[type(value)]}.", "invalid_type")
+    # A member that is not there is looked up as None, so null and nothing are told together.
+    found = ", and is null or missing" if value is None else f", not {_JSON_NAMES[type(value)]}"
+    return invalid(name, f"'{name}' must be {wanted}{found}.", "invalid_type")
 
 
 @described(type="boolean")

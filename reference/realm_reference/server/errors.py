@@ -8,7 +8,7 @@ are worth a retry.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -106,12 +106,21 @@ def internal(request_id: str) -> ApiError:
 _HTTP_CODES: Final = {404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}
 
 
-def from_http_exception(error: web.HTTPException, method: str, path: str) -> ApiError:
+def _meant(path: str, known: Collection[str]) -> str:
+    """A hint at the path that was meant: of a client whose base URL lacks `/v1`, or has it twice."""
+    bare = "/" + path.strip("/")
+    near = (bare, f"/v1{bare}", bare.removeprefix("/v1"))
+    return next((f" Did you mean {other}?" for other in near if other in known), "")
+
+
+def from_http_exception(
+    error: web.HTTPException, method: str, path: str, known: Collection[str] = ()
+) -> ApiError:
     """aiohttp's own refusals (no such route, wrong method, body too large) in our shape, with their
-    headers.
+    headers. `known` are the paths that there are.
     """
     messages = {
-        404: f"Unknown request URL: {method} {path}.",
+        404: f"Unknown request URL: {method} {path}.{_meant(path, known)}",
         405: f"Method {method} is not allowed for {path}.",
         413: "The request body is larger than this server accepts.",
     }

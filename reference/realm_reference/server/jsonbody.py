@@ -70,6 +70,8 @@ def parse(raw: bytes) -> dict[str, Any]:
         text = raw.decode("utf-8")
         if text.startswith("\ufeff"):
             raise _Refused("it begins with a byte order mark")
+        if not text.strip():
+            raise _Refused("it is empty")
         value = json.loads(text, parse_constant=_constant, parse_float=_float, object_pairs_hook=_object)
         if isinstance(value, dict):
             _check_depth(text, value)
@@ -95,11 +97,10 @@ async def read(request: web.Request) -> dict[str, Any]:
     come in time, 400 for bad JSON.
     """
     if request.content_type != "application/json":
-        raise ApiError(
-            415,
-            f"Content-Type must be application/json, not {request.content_type[:64]!r}.",
-            code="unsupported_media_type",
+        found = (
+            f"not {request.content_type[:64]!r}" if request.headers.get("Content-Type") else "and is missing"
         )
+        raise ApiError(415, f"Content-Type must be application/json, {found}.", code="unsupported_media_type")
     raw = await body.read(request)
     # What takes long to parse does so beside the event loop, where other requests wait.
     return parse(raw) if len(raw) < _LARGE else await asyncio.to_thread(parse, raw)

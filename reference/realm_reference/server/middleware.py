@@ -56,7 +56,8 @@ async def _answer(request: web.Request, handler: Handler, mine: RequestRecord) -
     except ApiError as error:
         mine.error = error.bare()
     except web.HTTPException as error:
-        mine.error = errors.from_http_exception(error, request.method, request.path[:200])
+        known = {resource.canonical for resource in request.app.router.resources()}
+        mine.error = errors.from_http_exception(error, request.method, request.path[:200], known)
     except (ConnectionError, SlowReader):
         raise
     except Exception:

@@ -47,7 +47,7 @@ class Tenancy:
         try:
             orchestrator.use_guests(self._read.guests)
         except ModuleRejected as error:
-            raise TenancyError(f"a guest module of {self._policies}: {error}") from None
+            raise TenancyError(f"{self._policies}: {error}") from None
 
     def reload(self, orchestrator: Orchestrator) -> None:
         """Everything from the files, or nothing: what cannot be read raises. Thread-safe."""

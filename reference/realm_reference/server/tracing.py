@@ -40,6 +40,10 @@ def exported(endpoint: str, ratio: float) -> Iterator[Tracing]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise TracingUnavailable("--otlp-endpoint needs: pip install 'realm-harness[otel]'") from None
+    if not endpoint.startswith(("http://", "https://")):
+        raise TracingUnavailable(
+            f"--otlp-endpoint {endpoint!r} is no URL; it begins with http:// or https://"
+        )
     url = endpoint if endpoint.endswith(_PATH) else endpoint.rstrip("/") + _PATH
     tracing = Tracing(BatchSpanProcessor(OTLPSpanExporter(endpoint=url)), ratio)
     try:

@@ -77,22 +77,54 @@ def load_keys(path: Path) -> tuple[ApiKey, ...]:
     `key` itself; `name`, `enabled` and `created_at` are optional.
     """
     try:
-        entries = json.loads(path.read_text("utf-8"))
-    except OSError as error:
+        entries = _parsed(path)
+    except FileNotFoundError as error:
         remedy = f"make it with: realm keys generate --api-keys {path} --tenant NAME"
         raise KeyFileError(f"cannot read the key file {path}: {error.strerror}; {remedy}") from None
-    except ValueError:
-        raise KeyFileError(f"the key file {path} is not valid JSON") from None
+    except OSError as error:
+        raise KeyFileError(f"cannot read the key file {path}: {error.strerror}") from None
+    except RecursionError:
+        raise KeyFileError(f"the key file {path} is nested too deeply") from None
     if not isinstance(entries, list):
         raise KeyFileError(f"the key file {path} must hold a JSON list of keys")
-    keys = tuple(_entry(index, entry) for index, entry in enumerate(entries))
+    keys = tuple(
+        _entry(f"entry {index} of the key file {path}", index, entry) for index, entry in enumerate(entries)
+    )
     for what in ("id", "digest"):
         values = [getattr(key, what) for key in keys]
         for index, value in enumerate(values):
             if value in values[:index]:
                 first = values.index(value)
-                raise KeyFileError(f"entries {first} and {index} of the key file have the same key or id")
+                raise KeyFileError(
+                    f"entries {first} and {index} of the key file {path} have the same key or id"
+                )
     return keys
+
+
+def _parsed(path: Path) -> Any:
+    """The JSON of a file. What its errors say of the place holds nothing of the text, which may be keys."""
+    if path.is_char_device():  # /dev/zero has no end, and nothing can take the place of a device
+        raise KeyFileError(f"the key file {path} is a device; choose a file")
+    try:
+        # Some editors put a byte order mark before what they save as UTF-8.
+        return json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise KeyFileError(f"the key file {path} is not valid JSON: {error.msg} at {place}") from None
+    except UnicodeDecodeError:
+        raise KeyFileError(f"the key file {path} is not valid JSON: it is not UTF-8") from None
+    except KeyError as error:
+        raise KeyFileError(f"the key file {path} has the field {error} twice in one object") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose fields are there once: of two tenants of a key, neither is the one that was meant."""
+    entry: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in entry:
+            raise KeyError(name if name in _FIELDS else "...")
+        entry[name] = value
+    return entry
 
 
 def dump_keys(keys: tuple[ApiKey, ...]) -> str:
@@ -104,8 +136,7 @@ _STRINGS: Final = ("id", "key", "digest", "name", "created_at")
 _FIELDS: Final = frozenset({*_STRINGS, "tenant_id", "enabled", "rate_limit", "last_used"})
 
 
-def _entry(index: int, entry: Any) -> ApiKey:
-    where = f"entry {index} of the key file"
+def _entry(where: str, index: int, entry: Any) -> ApiKey:
     if not isinstance(entry, dict) or not entry.keys() <= _FIELDS:
         raise KeyFileError(f"{where} must be an object with only the fields {', '.join(sorted(_FIELDS))}")
     for name in _STRINGS:

@@ -74,7 +74,7 @@ class Policies:
 def load_policies(path: Path) -> Policies:
     """Read the file; PolicyError says what is wrong and where."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # some editors begin a file with a byte order mark
         tables = tomllib.loads(text)
     except OSError as error:
         raise PolicyError(f"cannot read the tenants file {path}: {error.strerror}") from None
@@ -116,7 +116,7 @@ class _Reader:
         for name, value in table.items():
             if name in _NUMBERS:
                 if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-                    raise self._wrong(where, name, f"must be a whole number of at least 1, not {value!r}")
+                    raise self._wrong(where, name, f"must be a whole number from 1 to 10^12, not {value!r}")
                 values[name] = value
             elif name == "guest" and isinstance(value, str) and value:
                 values[name] = self._path.parent / value

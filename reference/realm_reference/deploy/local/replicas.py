@@ -69,7 +69,8 @@ def probe(url: str, seconds: float = PROBE_SECONDS) -> tuple[int, dict[str, Any]
         with error:
             return error.code, _object(error.read())
     except (OSError, ValueError) as error:
-        return 0, {"reason": f"no answer: {error}"}
+        cause = getattr(error, "reason", error)  # urllib wraps what the socket said
+        return 0, {"reason": f"no answer: {getattr(cause, 'strerror', None) or cause}"}
 
 
 def _object(body: bytes) -> dict[str, Any]:

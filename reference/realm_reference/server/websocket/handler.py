@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Final
 
 from aiohttp import web
@@ -59,8 +60,13 @@ class WebSocketHandler:
 _HANDLERS: Final = web.AppKey("realm_websockets", list[WebSocketHandler])
 
 
+_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
+
+
 def _check_upgrade(request: web.Request) -> None:
-    """426 for a request that asks for no WebSocket, or for a version of it that nobody speaks any more."""
+    """426 for a request that asks for no WebSocket, or for a version of it that nobody speaks any more; 400
+    for one whose handshake lacks a part.
+    """
     if request.headers.get("Upgrade", "").strip().lower() != "websocket":
         raise ApiError(
             _UPGRADE_REQUIRED,
@@ -75,6 +81,10 @@ def _check_upgrade(request: web.Request) -> None:
             code="upgrade_required",
             headers={"Sec-WebSocket-Version": "13", "Upgrade": "websocket", "Connection": "Upgrade"},
         )
+    if "upgrade" not in request.headers.get("Connection", "").lower():
+        raise ApiError(400, "The header Connection must hold Upgrade.", code="bad_request")
+    if not _KEY.fullmatch(request.headers.get("Sec-WebSocket-Key", "").strip()):
+        raise ApiError(400, "The header Sec-WebSocket-Key must be 16 bytes in base64.", code="bad_request")
 
 
 def add_websocket(app: web.Application, service: Service, path: str = PATH) -> None:
