@@ -12,8 +12,8 @@ from realm_harness.clauses import Clause, clause
 
 CHAPTERS = (
     "http", "replies", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length",
-    "usage", "sample", "logprobs", "bias", "format", "tools", "tokenize", "completions", "metrics", "counts",
-    "concurrency", "cancel", "tenants",
+    "usage", "sample", "logprobs", "bias", "format", "tools", "tokenize", "completions", "several", "exact",
+    "metrics", "counts", "concurrency", "cancel", "tenants",
     "wsauth", "wscalls", "wsanswers", "wsframes", "hostile", "crowd",
 )  # fmt: skip
 """The chapters in the order in which they run: what may hurt a server comes last."""

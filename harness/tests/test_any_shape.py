@@ -22,7 +22,8 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 CHAPTERS = {
     "http", "replies", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length",
-    "usage", "sample", "logprobs", "bias", "format", "tokenize", "completions", "tools", "metrics", "counts",
+    "usage", "sample", "logprobs", "bias", "format", "tokenize", "completions", "tools", "several",
+    "exact", "metrics", "counts",
 }  # fmt: skip
 """Those that read answers; the others take long where a server answers nothing sensible."""
 

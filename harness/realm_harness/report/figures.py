@@ -31,6 +31,8 @@ CHAPTER_NAMES = {
     "tools": "Tools",
     "tokenize": "Token ids",
     "completions": "Text completions",
+    "several": "Several choices",
+    "exact": "What is told twice",
     "metrics": "Metrics",
     "counts": "What the metrics count",
     "concurrency": "Concurrency",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from realm_mocks.server import websocket_habits
 from realm_mocks.server.defects import (
     errors,
+    exact,
     frames,
     framing,
     hostile,
@@ -54,6 +55,7 @@ DEFECTS: Mapping[str, Variation] = _by_id(
     websocket_answers.DEFECTS,
     frames.DEFECTS,
     tenants.DEFECTS,
+    exact.DEFECTS,
 )
 """Planted defects: each breaks the contract, and some conformance case must see it."""
 
