@@ -37,6 +37,9 @@ class Reader:
         self.cancelled = False
         self._callbacks: list[Callable[[], None]] = []
 
+    def stepped(self, record: object) -> None:
+        del record
+
     def put(self, token: Token) -> None:
         self.said.append(token)
 

@@ -54,6 +54,9 @@ class Nobody:
 
     cancelled = False
 
+    def stepped(self, record: object) -> None:
+        del record
+
     def put(self, token: Token) -> None:
         del token
 
