@@ -11,10 +11,10 @@ from typing import Any
 from realm_harness.clauses import Clause, clause
 
 CHAPTERS = (
-    "http", "replies", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length",
-    "usage", "sample", "logprobs", "bias", "format", "tools", "tokenize", "completions", "several", "exact",
-    "metrics", "counts", "concurrency", "cancel", "tenants",
-    "wsauth", "wscalls", "wsanswers", "wsframes", "hostile", "crowd",
+    "http", "replies", "errors", "refusals", "auth", "schema", "models", "stream", "same", "utf8", "stop",
+    "length", "usage", "sample", "logprobs", "bias", "format", "tools", "tokenize", "completions",
+    "several", "exact", "read", "metrics", "counts", "concurrency", "cancel", "tenants", "wsauth",
+    "wscalls", "wsanswers", "wsframes", "hostile", "crowd",
 )  # fmt: skip
 """The chapters in the order in which they run: what may hurt a server comes last."""
 

@@ -23,7 +23,7 @@ VALUES: list[Any] = [
 CHAPTERS = {
     "http", "replies", "errors", "auth", "schema", "models", "stream", "same", "utf8", "stop", "length",
     "usage", "sample", "logprobs", "bias", "format", "tokenize", "completions", "tools", "several",
-    "exact", "metrics", "counts",
+    "exact", "read", "refusals", "metrics", "counts",
 }  # fmt: skip
 """Those that read answers; the others take long where a server answers nothing sensible."""
 

@@ -34,6 +34,15 @@ from realm_mocks.server.websocket.session import House
 
 MODEL = "scripted-1"
 CONTEXT_LENGTH = 8192
+CARD = {
+    "id": MODEL,
+    "object": "model",
+    "created": 1_700_000_000,
+    "owned_by": "realm",
+    "context_length": CONTEXT_LENGTH,
+}
+"""The entry of the list of models."""
+
 RECORDS_KEPT = 100_000
 MAX_BODY = 8 * 2**20
 OPEN_PATHS = frozenset({"/health", "/metrics", "/mock/records"})
@@ -74,6 +83,7 @@ class MockApp:
         app.router.add_route("*", "/v1/completions", self._route(texts.completions, "POST"))
         app.router.add_route("*", "/v1/embeddings", self._route(texts.embeddings, "POST"))
         app.router.add_route("*", "/v1/models", self._route(self._models, "GET"))
+        app.router.add_route("*", f"/v1/models/{MODEL}", self._route(self._model, "GET"))
         app.router.add_route("*", "/tokenize", self._route(texts.tokenize, "POST"))
         app.router.add_route("*", "/detokenize", self._route(texts.detokenize, "POST"))
         app.router.add_route("*", "/health", self._route(self._health, "GET"))
@@ -245,14 +255,10 @@ class MockApp:
         return head
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
-        card = {
-            "id": MODEL,
-            "object": "model",
-            "created": 1_700_000_000,
-            "owned_by": "realm",
-            "context_length": CONTEXT_LENGTH,
-        }
-        return self._respond(request, Reply(200, {"object": "list", "data": [card]}))
+        return self._respond(request, Reply(200, {"object": "list", "data": [CARD]}))
+
+    async def _model(self, request: web.Request) -> web.StreamResponse:
+        return self._respond(request, Reply(200, CARD))
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return self._respond(request, Reply(200, {"status": "ok"}))

@@ -13,6 +13,7 @@ from realm_mocks.server.defects import (
     hostile,
     lifecycle,
     metrics,
+    reading,
     sampling,
     shape,
     steering,
@@ -56,6 +57,7 @@ DEFECTS: Mapping[str, Variation] = _by_id(
     frames.DEFECTS,
     tenants.DEFECTS,
     exact.DEFECTS,
+    reading.DEFECTS,
 )
 """Planted defects: each breaks the contract, and some conformance case must see it."""
 
