@@ -16,6 +16,7 @@ from realm_harness.case import load_cases
 from realm_harness.conform_commands import FILE, EnvironmentProblem, guests_need, no_case
 
 if TYPE_CHECKING:
+    from realm_harness.hostsuite.score import Hosts
     from realm_harness.score import DefectScore, Score
 
 SCHEMA = "realm-scores/1"
@@ -52,6 +53,8 @@ def score(
 
     Exit code 0: they do. 1: a defect is caught by nobody, or something healthy is accused. 2: bad arguments.
     """
+    for file in files:
+        hosts_in(file)  # what is wrong with the last of them shows before the first is scored
     parts = chosen(mode, files)
     if len(parts) > 1 and (globs or wanted):
         raise EnvironmentProblem("--case and --defect are of one suite; leave them out, or choose one suite")
@@ -118,14 +121,9 @@ def score_on_servers(globs: Names, wanted: Names) -> Score:
 
 def score_on_hosts(globs: Names, wanted: Names, file: Path | None = None) -> Score:
     """The host cases on MockHosts, or on the hosts of a file."""
-    try:
-        from realm_harness.hostsuite.score import NoHosts, asked, hosts_of, score_hosts
-    except ModuleNotFoundError as missing:
-        raise guests_need(missing) from None
-    try:
-        hosts = hosts_of(file)
-    except NoHosts as reason:
-        raise EnvironmentProblem(str(reason)) from None
+    hosts = hosts_in(file)
+    from realm_harness.hostsuite.score import asked, score_hosts
+
     known_only(wanted, list(hosts.defects))
     cases = asked(hosts, globs)
     if not cases:
@@ -133,6 +131,18 @@ def score_on_hosts(globs: Names, wanted: Names, file: Path | None = None) -> Sco
     count = len(wanted or hosts.defects)
     click.echo(f"{len(cases)} cases against a healthy {hosts.name} and {count} with a defect each")
     return score_hosts(globs, wanted, show_defect, file)
+
+
+def hosts_in(file: Path | None) -> Hosts:
+    """The hosts of a file, or the MockHosts; EnvironmentProblem where there are none."""
+    try:
+        from realm_harness.hostsuite.score import NoHosts, hosts_of
+    except ModuleNotFoundError as missing:
+        raise guests_need(missing) from None
+    try:
+        return hosts_of(file)
+    except NoHosts as reason:
+        raise EnvironmentProblem(str(reason)) from None
 
 
 def known_only(wanted: Names, known: list[str]) -> None:

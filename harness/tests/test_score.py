@@ -122,6 +122,7 @@ def test_all_suites_are_one_file_and_one_exit_code(monkeypatch: pytest.MonkeyPat
     made = {"score_on_servers": good, "score_on_guests": good, "score_on_hosts": bad}
     for name, part in made.items():
         monkeypatch.setattr(score_commands, name, lambda globs, wanted, file=None, part=part: part)
+    monkeypatch.setattr(score_commands, "hosts_in", lambda file: None)
     path = tmp_path / "score.json"
     done = CliRunner().invoke(score_command, ["--all", "--hosts", "mine.py", "--json", str(path)])
     assert done.exit_code == 1

@@ -194,6 +194,22 @@ JSON = {"Content-Type": "application/json"}
             400,
             "'messages[0].role' must be a string, and is null or missing.",
         ),
+        (
+            "POST",
+            "/v1/chat/completions",
+            JSON,
+            b'{"model": "tiny", "mesages": []}',
+            400,
+            "Unrecognized request argument: 'mesages'. Did you mean 'messages'?",
+        ),
+        (
+            "POST",
+            "/v1/chat/completions",
+            JSON,
+            b'{"model": "tiny", "messages": [{"role": "user", "contents": "x"}]}',
+            400,
+            "Did you mean 'messages[0].content'?",
+        ),
         ("GET", "/ws", WS, b"", 400, "Sec-WebSocket-Key must be 16 bytes"),
         (
             "GET",

@@ -8,6 +8,7 @@ OpenAPI document is made from the tables, and so it cannot say anything else tha
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -137,4 +138,6 @@ def known_keys(prefix: str, value: Mapping[str, Any], known: frozenset[str]) -> 
     for key in value:
         if key not in known:
             name = f"{prefix}{key[:64]}"
-            raise invalid(name, f"Unrecognized request argument: '{name}'.", "unknown_parameter")
+            close = difflib.get_close_matches(key[:64], known, 1)
+            hint = f" Did you mean '{prefix}{close[0]}'?" if close else ""
+            raise invalid(name, f"Unrecognized request argument: '{name}'.{hint}", "unknown_parameter")

@@ -120,10 +120,10 @@ HONOURED: Final[Table] = {
 
 def given_of(body: Mapping[str, Any], required: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
     """The parameters in `body` that are not null; ApiError 400 for one that is missing or unknown."""
+    checks.known_keys("", body, frozenset(known))  # first: what is missing may be there, misspelled
     for name in required:
         if body.get(name) is None:
             raise invalid(name, f"Missing required parameter: '{name}'.", "missing_required_parameter")
-    checks.known_keys("", body, frozenset(known))
     return {name: value for name, value in body.items() if value is not None}
 
 
