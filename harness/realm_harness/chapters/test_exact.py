@@ -7,8 +7,8 @@ from typing import Any
 
 from realm_harness.answers import Answer, Json, shown
 from realm_harness.case import Unjudged, Unsupported, case, demand
-from realm_harness.chapters.test_completions import answered, complete
-from realm_harness.chapters.test_logprobs import alternatives, asked, entries, is_bytes
+from realm_harness.chapters.test_completions import answered, complete, scores
+from realm_harness.chapters.test_logprobs import ROUNDING, alternatives, asked, entries, is_bytes
 from realm_harness.chapters.test_tokenize import ids_of
 from realm_harness.prompts import HELLO, MULTIBYTE, OPENING, STORY
 from realm_harness.sse import Parser
@@ -194,3 +194,36 @@ def test_usage_of_texts(target: Target) -> None:
         demand(isinstance(usage, dict) and sums(usage), f"usage is {shown(usage)}")
         told = dict(usage or {})["prompt_tokens"]
         demand(told in (size, size + 1), f"a prompt of {size} ids has {told} prompt tokens: {shown(usage)}")
+
+
+@case("CHAT-EXACT-012", clause_id="exact.call-id", reason="a tool's result is matched to its call by it")
+def test_calls_have_ids_of_their_own(target: Target) -> None:
+    """Calls of functions in two answers have two ids."""
+    tools, ids = [{"type": "function", "function": FUNCTION}], []
+    for _ in range(2):
+        message = target.ask(HELLO, 64, tools=tools, tool_choice="required").message()
+        calls = message.get("tool_calls")
+        ids += [str(one.get("id")) for one in calls or [] if isinstance(one, dict)]
+    if len(ids) < 2:
+        raise Unjudged("no function was called: see CHAT-TOOLS-001")
+    demand(len(set(ids)) == len(ids), f"the calls of two answers have the ids {shown(ids)}")
+
+
+@case(
+    "CHAT-EXACT-013",
+    clause_id="logprobs.own-alternatives",
+    reason="a score against other alternatives is wrong",
+)
+def test_text_scores_are_those_of_the_best(target: Target) -> None:
+    """At temperature 0 each token of a text has the log probability of the best alternative."""
+    lists, _ = scores(target, logprobs=1)
+    for token, told, top in zip(lists["tokens"], lists["token_logprobs"], lists["top_logprobs"], strict=True):
+        values = [value for value in top.values() if is_number(value)] if isinstance(top, dict) else []
+        if values and is_number(told):
+            same = abs(max(values) - told) <= ROUNDING
+            demand(same, f"the token {shown(token)} has {told}, its alternatives are {shown(top)}")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -12,7 +12,7 @@ from realm_harness.prompts import HELLO, OPENING
 from realm_harness.target import Target, clock_ms
 from realm_harness.websocket.dialogue import ENDS, CallLog, Dialogue, ended, open_dialogue
 
-ODD_IDS = ("\N{GRINNING FACE} \u2028", ' "\\ ', "unknown", "0")
+ODD_IDS = ("\N{GRINNING FACE} \u2028", ' "\\ ', "unknown", "0", "Ab-C")
 OVERTAKEN_MS = 100.0
 """What is left of an answer when another call is sent; with less it shows nothing."""
 
@@ -78,6 +78,9 @@ def test_id(target: Target) -> None:
             dialogue.call(id, "generate", prompt=HELLO, max_tokens=2, stream=True)
             dialogue.until(lambda: bool(dialogue.strays) or all(map(ended, dialogue.logs.values())))
         demand(not dialogue.strays, f"a reply carries the id of no call: {shown(dialogue.strays[:1])}")
+        for log in dialogue.logs.values():
+            told = [reply.get("id") for reply in log.replies]
+            demand(all(id == log.id for id in told), f"replies to {log.id!r} have the ids {shown(told)}")
 
 
 @case(

@@ -119,6 +119,20 @@ def _total_is_completion(_: Texts, whole: Json) -> Json:
     return {**whole, "usage": {**usage, "total_tokens": usage["completion_tokens"]}}
 
 
+def _constant_call_id(_: ChatRequest, generation: Generation, __: State) -> Generation:
+    if generation.call is None:
+        return generation
+    return replace(generation, call={**generation.call, "id": "call_1"})
+
+
+def _scores_of_others(_: Texts, whole: Json) -> Json:
+    bent = copy.deepcopy(whole)
+    for choice in bent["choices"]:
+        told = (choice["logprobs"] or {}).get("token_logprobs", [])
+        told[:] = [None if value is None else value - 0.1 for value in told]
+    return bent
+
+
 DEFECTS = (
     Variation(
         "n-role-once",
@@ -209,5 +223,14 @@ DEFECTS = (
         "the total of a text completion leaves the prompt out",
         "clause: total is the sum",
         texts=_total_is_completion,
+    ),
+    Variation(
+        "tools-id-constant", "every call has the same id", "realm-defects 33", generation=_constant_call_id
+    ),
+    Variation(
+        "texts-scores-off",
+        "token_logprobs are not those of the alternatives",
+        "fms-guardrails-orchestrator#477",
+        texts=_scores_of_others,
     ),
 )

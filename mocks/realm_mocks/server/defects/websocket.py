@@ -84,6 +84,11 @@ class _IdTrimmed(Session):
         await super().reply(call_id.strip(), status, data)
 
 
+class _IdLowered(Session):
+    async def reply(self, call_id: str, status: str, data: Json) -> None:
+        await super().reply(call_id.lower(), status, data)
+
+
 class _IdTakenTwice(Session):
     def check_id(self, call_id: str | None) -> None:
         return None
@@ -278,6 +283,7 @@ DEFECTS = (
     _session(_ResultNoCount, "result-no-count", "the result has no token count", "realm-defects 23"),
     _session(_CostMadeUp, "cost-null", "a cost that is not known is null", OWN),
     _session(_IdTrimmed, "id-trimmed", "ids come back without their spaces", OWN),
+    _session(_IdLowered, "id-lowered", "ids come back in lower case", OWN),
     _slow(_IdTakenTwice, "id-taken-twice", "an id that runs is answered for another call", OWN),
     _session(_StreamIgnored, "stream-ignored", "`stream: true` is ignored", "realm-defects 32"),
     _session(_IndexGap, "index-gap", "indexes count tokens that bring no text", OWN),
