@@ -155,6 +155,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 
 def test_no_file_and_no_case(module: Path, tmp_path: Path) -> None:
     missing = run("--guest", str(tmp_path / "nobody.wasm"))
+    assert missing.output.count("nobody.wasm") == 1, "a file is named once"
     assert (missing.exit_code, len(missing.output.strip().splitlines())) == (2, 1)
     none = run("--guest", str(module), "--case", "GUEST-NOTHING-*")
     assert none.exit_code == 2

@@ -69,4 +69,5 @@ def _guest(runtime: Runtime, guest: str) -> GuestModule:
             return runtime.compile(guest_bytes(guest))
         return runtime.compile(Path(guest))
     except ModuleRejected as error:
-        raise AssemblyError(f"guest module {guest}: {error}") from None
+        said = str(error).removeprefix(f"{guest} ")  # an unreadable file is named already
+        raise AssemblyError(f"guest module {guest}: {said} (--wasm takes v1, v2 or a .wasm file)") from None

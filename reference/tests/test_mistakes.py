@@ -161,6 +161,21 @@ def test_run_says_what_is_wrong_with_a_prompt(tiny_gguf: Path, arguments: list[s
     assert says in refused(run, *arguments, "--model", str(tiny_gguf))
 
 
+def test_a_guest_that_is_not_there_is_named_once(tiny_gguf: Path) -> None:
+    line = refused(serve, "--port", "0", "--model", str(tiny_gguf), "--wasm", "v3")
+    assert line.startswith("Error: guest module v3: cannot be read: No such file")
+    assert "--wasm takes v1, v2 or a .wasm file" in line
+
+
+async def test_a_frame_that_is_no_json_is_called_a_message(start_server: Callable[..., Any]) -> None:
+    server = await start_server()
+    async with aiohttp.ClientSession() as client, client.ws_connect(f"{server.url}/ws") as socket:
+        await socket.receive_json(timeout=5)
+        await socket.send_str("hello")
+        answer = await socket.receive_json(timeout=5)
+    assert answer["error"]["message"].startswith("The message is not valid JSON")
+
+
 def test_a_period_that_ends_before_it_begins(tmp_path: Path) -> None:
     period = ["--since", "2026-11-10", "--until", "2026-11-01"]
     assert "--since is not before --until" in refused(usage_command, "--ledger", str(tmp_path), *period)

@@ -21,7 +21,8 @@ def open_guest(path: Path) -> GuestSubject:
     try:
         return GuestSubject.open(path)
     except ModuleRejected as rejected:
-        raise GuestUnusable(f"{path}: {rejected}") from None
+        said = str(rejected)
+        raise GuestUnusable(said if said.startswith(f"{path} ") else f"{path}: {said}") from None
 
 
 def guest_cases(guest: GuestSubject, globs: Iterable[str] = ()) -> list[Case]:

@@ -62,9 +62,9 @@ def _check_depth(text: str, value: Any) -> None:
     raise RecursionError
 
 
-def parse(raw: bytes) -> dict[str, Any]:
-    """The request object in `raw`; ApiError 400 with the reason otherwise. No input makes it raise anything
-    else.
+def parse(raw: bytes, what: str = "The request body") -> dict[str, Any]:
+    """The object in `raw`, which is `what` to a reader; ApiError 400 with the reason otherwise. No input
+    makes it raise anything else.
     """
     try:
         text = raw.decode("utf-8")
@@ -79,16 +79,16 @@ def parse(raw: bytes) -> dict[str, Any]:
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError:
-        raise invalid(None, "The request body is not valid UTF-8.", "invalid_json") from None
+        raise invalid(None, f"{what} is not valid UTF-8.", "invalid_json") from None
     except UnicodeEncodeError:
-        raise invalid(None, "The request body holds an unpaired surrogate escape.", "invalid_json") from None
+        raise invalid(None, f"{what} holds an unpaired surrogate escape.", "invalid_json") from None
     except RecursionError:
-        raise invalid(None, "The request body is nested too deeply.", "invalid_json") from None
+        raise invalid(None, f"{what} is nested too deeply.", "invalid_json") from None
     except ValueError as error:
         param = error.param if isinstance(error, _Refused) else None
-        raise invalid(param, f"The request body is not valid JSON: {error}.", "invalid_json") from None
+        raise invalid(param, f"{what} is not valid JSON: {error}.", "invalid_json") from None
     if not isinstance(value, dict):
-        raise invalid(None, "The request body must be a JSON object.", "invalid_json")
+        raise invalid(None, f"{what} must be a JSON object.", "invalid_json")
     return value
 
 

@@ -63,7 +63,7 @@ async def let_in(socket: Socket, auth: Authenticator, seconds: float) -> Session
 
 
 def _key(text: str) -> str:
-    message = jsonbody.parse(text.encode())
+    message = jsonbody.parse(text.encode(), "The message")
     if message.get("type") != "auth":
         raise ApiError(401, "The first message must be {type: auth, api_key}.", param="type")
     return checks.string("api_key", message.get("api_key"))

@@ -56,7 +56,7 @@ class BadCall(Exception):
 def parse_call(text: str) -> Call:
     """The call in a text frame; BadCall says what is wrong with it."""
     try:
-        message = jsonbody.parse(text.encode())
+        message = jsonbody.parse(text.encode(), "The message")
     except ApiError as error:
         raise BadCall(None, error) from None
     given = message.get("id")
