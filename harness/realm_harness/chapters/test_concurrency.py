@@ -59,14 +59,17 @@ def test_answers_do_not_remember(target: Target) -> None:
     confirm=True,
 )
 def test_greedy_answers_ignore_neighbours(target: Target) -> None:
-    """At temperature 0 an answer is the same alone and beside others."""
+    """At temperature 0 an answer is the same alone and beside others, whole or streamed."""
     alone = {prompt: target.settled(prompt, 16) for prompt in LONG_ANSWERS}
 
     def task(prompt: str) -> Callable[[], str]:
         return lambda: target.ask(prompt, 16, temperature=0).text()
 
-    together = target.together([task(prompt) for prompt in alone])
-    for prompt, text in zip(alone, together, strict=True):
+    def streamed(prompt: str) -> Callable[[], str]:
+        return lambda: target.stream(prompt, 16, temperature=0).text()
+
+    together = target.together([make(prompt) for make in (task, streamed) for prompt in alone])
+    for prompt, text in zip([*alone, *alone], together, strict=True):
         demand(
             text == alone[prompt], f"alone the answer is {shown(alone[prompt])}, beside others {shown(text)}"
         )
