@@ -39,7 +39,7 @@ class Connection(web.RequestHandler):
         crowd: all connections of the server that are open, oldest first.
     """
 
-    __slots__ = ("_crowd", "_variations", "_waiting")
+    __slots__ = ("_crowd", "_unfinished", "_variations", "_waiting")
 
     def __init__(
         self, server: web.Server, variations: Sequence[Variation], crowd: dict[Connection, None]
@@ -48,6 +48,7 @@ class Connection(web.RequestHandler):
         self._variations = variations
         self._crowd = crowd
         self._waiting = b""
+        self._unfinished = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the crowd."""
@@ -56,7 +57,8 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Leave it; one that waited may have a worker now."""
-        del self._crowd[self]
+        if not (self._unfinished and any(v.workers_lost for v in self._variations)):
+            del self._crowd[self]
         super().connection_lost(exc)
         for other in list(self._crowd):
             if other._waiting:
@@ -69,10 +71,19 @@ class Connection(web.RequestHandler):
             self._waiting += data
             return
         data, self._waiting = self._waiting + data, b""
+        self._unfinished = True
         for variation in self._variations:
             if variation.incoming is not None and data:
                 data = variation.incoming(data)
         super().data_received(data)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """The request is over: whoever leaves now leaves nothing behind."""
+        done = await super().finish_response(request, resp, start_time)
+        self._unfinished = False
+        return done
 
     def handle_error(
         self,

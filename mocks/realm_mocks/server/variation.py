@@ -73,6 +73,7 @@ class Variation:
         incoming: bends the bytes that a connection brings, before HTTP is read in them.
         unparsed: bends the reply to what is no request; gets what the parser said.
         workers: connections that are served at a time; the others wait until one of them has gone.
+        workers_lost: a connection that goes in the middle of a request keeps its worker.
         gate: what a request of any route holds while it is served.
         session: serves the WebSocket's clients.
     """
@@ -101,6 +102,7 @@ class Variation:
     incoming: Callable[[bytes], bytes] | None = None
     unparsed: Callable[[ApiError, BaseException], ApiError] | None = None
     workers: int | None = None
+    workers_lost: bool = False
     gate: Gate | None = None
     session: type[Session] | None = None
 

@@ -78,6 +78,10 @@ def _without(status: int) -> Callable[[str, Reply], Reply]:
     return reply_hook
 
 
+def _charset_as_coding(_: str, reply: Reply) -> Reply:
+    return replace(reply, headers={**reply.headers, "Content-Encoding": "utf-8"})
+
+
 def _charset(_: str, reply: Reply) -> Reply:
     kind = reply.content_type.partition(";")[0]
     return replace(reply, content_type=f"{kind}; charset=iso-8859-1")
@@ -101,6 +105,12 @@ DEFECTS = (
     Variation("charset-latin1", "replies are labelled ISO-8859-1", "requests' decoding", reply=_charset),
     Variation("length-one-more", "the length of a 405 is one too many", "RFC 9112 6.3", reply=_one_more),
     Variation("gzip-unasked", "JSON is compressed for everybody", "RFC 9110 12.5.3", reply=_compressed),
+    Variation(
+        "charset-as-coding",
+        "the charset stands in Content-Encoding",
+        "RFC 9110 8.4.1: utf-8 is no coding",
+        reply=_charset_as_coding,
+    ),
     Variation("no-allow", "a 405 has no Allow", "RFC 9110 15.5.6", reply=_without(405)),
     Variation("no-www-authenticate", "a 401 says nothing of keys", "RFC 9110 15.5.2", reply=_without(401)),
     Variation(
@@ -148,5 +158,12 @@ DEFECTS = (
     ),
     Variation(
         "few-workers", "each connection holds one of sixteen workers", "CWE-400, Slowloris", workers=16
+    ),
+    Variation(
+        "workers-lost",
+        "a client that goes in the middle of a request leaves its worker waiting for the rest",
+        "CWE-772; servers without a timeout for bodies",
+        workers=64,
+        workers_lost=True,
     ),
 )

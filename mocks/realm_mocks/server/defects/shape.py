@@ -125,6 +125,10 @@ def _constant_id(data: Json) -> None:
     data["id"] = "chatcmpl-1"
 
 
+def _text_object(data: Json) -> None:
+    data["object"] = "text_completion"
+
+
 def _created_ms(data: Json) -> None:
     data["created"] *= 1000
 
@@ -234,6 +238,12 @@ DEFECTS = (
         "a whole answer's choice has no finish_reason",
         "mudler/LocalAI#788",
         whole=_whole(_whole_no_finish),
+    ),
+    Variation(
+        "whole-object-name",
+        "a whole answer calls itself text_completion",
+        "openapi: CreateChatCompletionResponse.object",
+        whole=_whole(_text_object),
     ),
     Variation(
         "whole-completions-shape",
