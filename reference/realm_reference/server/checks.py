@@ -84,18 +84,16 @@ def integer(low: int, high: int) -> Check[int]:
     return check
 
 
-def number(low: float, high: float, *, above_low: bool = False) -> Check[float]:
-    """A finite number in [low, high], or in (low, high] with `above_low`."""
+def number(low: float, high: float) -> Check[float]:
+    """A finite number in [low, high]."""
 
-    @described(type="number", **{"exclusiveMinimum" if above_low else "minimum": low}, maximum=high)
+    @described(type="number", minimum=low, maximum=high)
     def check(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _wrong_type(name, "a number", value)
         # Compared before the conversion: float() of a thousand-digit integer overflows.
-        if not (low < value if above_low else low <= value) or not value <= high:
-            start = "above" if above_low else "between"
-            joint = "and at most" if above_low else "and"
-            raise invalid(name, f"'{name}' must be {start} {low:g} {joint} {high:g}.", "out_of_range")
+        if not low <= value <= high:
+            raise invalid(name, f"'{name}' must be between {low:g} and {high:g}.", "out_of_range")
         result = float(value)
         assert math.isfinite(result)
         return result
