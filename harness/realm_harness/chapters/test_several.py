@@ -43,6 +43,19 @@ def test_each_choice_has_its_role(target: Target) -> None:
 
 
 @case(
+    "CHAT-SEVERAL-006",
+    clause_id="several.order",
+    reason="the stream helper of openai-python raises IndexError where another comes first",
+)
+def test_the_first_choice_begins(target: Target) -> None:
+    """A stream of n = 2 begins with the choice of index 0."""
+    first = next(
+        (choice.get("index") for chunk in pair_stream(target).chunks for choice in chunk.choices), None
+    )
+    demand(first == 0, f"the first chunk of a stream of n = 2 is of the choice with index {shown(first)}")
+
+
+@case(
     "CHAT-SEVERAL-002",
     clause_id="several.seeded",
     reason="an experiment with several choices can be had again",

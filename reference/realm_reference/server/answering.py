@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -90,7 +90,7 @@ class Answering:
             choices.close()
 
     async def _streamed(self, stream: EventStream, choices: Choices) -> web.StreamResponse:
-        opened: set[int] = set()
+        begun = False
         while choices.unfinished:
             got = await choices.next_event(self.service.settings.keep_alive_interval)
             if got is None:
@@ -99,10 +99,10 @@ class Answering:
             index, what = got
             if isinstance(what, Failed):
                 return await self._broken_off(stream, what)
-            # The role goes out with the first token: until then a failure still gets a status of its own.
-            first = None if index in opened else self.answer.begin(index)
-            data = event(first) if first else b""
-            opened.add(index)
+            # Roles go out with the first token: until then a failure still gets a status of its own. All of
+            # them, in order: openai-python's stream helper fails where another choice than the first begins.
+            data = b"" if begun else b"".join(map(event, self._beginnings()))
+            begun = True
             turn = self.turns[index]
             piece = turn.take(what)
             if isinstance(what, Finished):
@@ -116,6 +116,11 @@ class Answering:
         counts = event(self.answer.usage(choices.usage())) if self.asked.include_usage else b""
         await stream.send(counts + DONE)
         return await stream.finish()
+
+    def _beginnings(self) -> Iterator[Json]:
+        for index in range(len(self.turns)):
+            if first := self.answer.begin(index):
+                yield first
 
     async def _broken_off(self, stream: EventStream, failed: Failed) -> web.StreamResponse:
         """A failure in mid-stream is an error event and the end: no [DONE], no made-up finish."""

@@ -43,6 +43,14 @@ def _role_once_for_all(_: ChatRequest, chunk: Json) -> None:
             choice["delta"].pop("role", None)
 
 
+def _last_begins(request: ChatRequest, events: Events) -> Events:
+    """The choices begin in the order in which they were ready, and the last one was ready first."""
+    of_last = (event for event in events if event.data and event.data["choices"][0]["index"] == request.n - 1)
+    first = next(of_last)
+    rest = [event for event in events if event is not first]
+    return [replace(first, due=events[0].due), *rest]
+
+
 def _swapped(request: ChatRequest, chunk: Json) -> None:
     for choice in chunk["choices"]:
         choice["index"] = request.n - 1 - choice["index"]
@@ -139,6 +147,12 @@ DEFECTS = (
         "only the first of several choices is streamed with a role",
         "clause S3: of each choice",
         events=_on_chunks(_role_once_for_all),
+    ),
+    Variation(
+        "n-last-begins",
+        "a stream of several choices begins with the last",
+        "openai-python's stream helper: IndexError",
+        events=_last_begins,
     ),
     Variation(
         "n-seed-ignored", "a seed has no effect with n > 1", "vllm-project/vllm#51226", request=_seed_for_one
