@@ -15,8 +15,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from types import TracebackType
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
 from typing import IO, Self
 
 GRACE_SECONDS = 10.0
@@ -45,16 +45,19 @@ class Child:
     ) -> None:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._on_line = on_line
-        self._process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
         self._reader = threading.Thread(target=self._read, name="child output", daemon=True)
-        self._reader.start()
+        with _signals_deferred() as deferred:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._reader.start()
+            if deferred:
+                self.stop()
 
     @property
     def pid(self) -> int:
@@ -106,6 +109,32 @@ class Child:
         for line in _lines(self._process.stdout):
             self.tail.append(line)
             self._on_line(line)
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[list[int]]:
+    """Hold a Ctrl-C or SIGTERM back until the block has ended, and tell the block that one came.
+
+    What it interrupted would be `Popen`'s own code, which may have started the process by then and would
+    forget it. The signal mask would do the same, but the child would inherit it.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came  # Python runs signal handlers on the main thread only: none interrupts this one
+        return
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, remember) for number in numbers}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for missed in dict.fromkeys(came):
+            signal.raise_signal(missed)
 
 
 def _lines(stream: IO[bytes]) -> Iterator[str]:

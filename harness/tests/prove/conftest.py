@@ -53,13 +53,14 @@ def mock_process() -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 @pytest.fixture
 def children_of() -> Callable[[int], dict[int, str]]:
-    """The processes below a process, by id, with their command lines."""
+    """The running processes below a process, by id, with their command lines."""
 
     def find(parent: int) -> dict[int, str]:
         listing = subprocess.run(
-            ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+            ["ps", "-eo", "stat=,pid=,ppid=,args="], capture_output=True, text=True, check=True
         )
-        rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
+        lines = [line.split(None, 3) for line in listing.stdout.splitlines()]
+        rows = [rest for state, *rest in lines if not state.startswith("Z")]
         found: dict[int, str] = {}
         wanted = {parent}
         while new := {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from os import environ, kill
 from pathlib import Path
+from typing import Any
 
 import pytest
 from realm_harness.prove.processes import Child, StillRunning
@@ -80,6 +83,24 @@ def test_an_exception_ends_the_child_as_well() -> None:
     with pytest.raises(KeyboardInterrupt), child:
         raise KeyboardInterrupt
     assert child.poll() is not None
+
+
+def test_a_signal_while_the_child_starts_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        """The signal comes when the process runs and its owner does not know it yet."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            begun.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _child(FOREVER)
+    assert begun[0].poll() is not None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def _wait_for_line(child: Child) -> str:
