@@ -70,7 +70,7 @@ def _load_layer(source: _Source, config: LlamaConfig, index: int) -> LayerWeight
     arrays = source.arrays
     return LayerWeights(
         attention_norm=arrays.from_numpy(source.read(prefix + "attn_norm.weight", (hidden,))),
-        qkv=arrays.from_numpy(np.concatenate([_split_pairs(q, d), _split_pairs(k, d), v])).T,
+        qkv=arrays.from_numpy(np.concatenate([split_pairs(q, d), split_pairs(k, d), v])).T,
         output=source.matrix((prefix + "attn_output.weight", (hidden, config.n_heads * d))),
         ffn_norm=arrays.from_numpy(source.read(prefix + "ffn_norm.weight", (hidden,))),
         gate_up=source.matrix(
@@ -80,7 +80,7 @@ def _load_layer(source: _Source, config: LlamaConfig, index: int) -> LayerWeight
     )
 
 
-def _split_pairs(weight: NDArray[np.float32], head_dim: int) -> NDArray[np.float32]:
+def split_pairs(weight: NDArray[np.float32], head_dim: int) -> NDArray[np.float32]:
     """Undo the file's order of q and k rows.
 
     A Llama GGUF holds the rows of each head so that neighbours (2i, 2i + 1) are a rotary pair; `rotate`
