@@ -15,7 +15,7 @@ from realm_reference.model.errors import ModelError
 from realm_reference.model.model import load_model
 from realm_reference.model.store import cache_folder
 from realm_reference.orchestration import GuestLimits, Orchestrator
-from realm_reference.server.metrics import Metrics
+from realm_reference.server.telemetry.metrics import Metrics
 
 SHIPPED_GUESTS = ("v1", "v2")
 

@@ -151,11 +151,11 @@ def serve(**options: Any) -> None:
     _check_ready_file(options["ready_file"])
     check_gpu(options["gpu"])
     limit_threads(options["threads"])
-    from realm_reference.server import logs
+    from realm_reference.server.telemetry import logs
 
     logs.configure(options["log_format"], options["log_level"])
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-    from realm_reference.server.tenancy import TenancyError
+    from realm_reference.server.access.tenancy import TenancyError
 
     try:
         with ExitStack() as resources:
@@ -176,10 +176,10 @@ def _check_ready_file(path: Path | None) -> None:
 
 def _serve(options: dict[str, Any], resources: ExitStack) -> None:
     from realm_reference import assembly
+    from realm_reference.server.access.tenancy import open_tenancy
     from realm_reference.server.lifecycle import RunningServer
-    from realm_reference.server.metrics import Metrics
     from realm_reference.server.service import Service
-    from realm_reference.server.tenancy import open_tenancy
+    from realm_reference.server.telemetry.metrics import Metrics
 
     settings = _settings(options)
     tenancy = resources.enter_context(
@@ -255,7 +255,7 @@ def _settings(options: dict[str, Any]) -> Any:
 def _tracing(options: dict[str, Any], resources: ExitStack) -> Any:
     if options["otlp_endpoint"] is None:
         return None
-    from realm_reference.server.tracing import TracingUnavailable, exported
+    from realm_reference.server.telemetry.tracing import TracingUnavailable, exported
 
     try:
         return resources.enter_context(exported(options["otlp_endpoint"], options["trace_ratio"]))

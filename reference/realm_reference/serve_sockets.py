@@ -87,7 +87,7 @@ def _is_given(name: str) -> bool:
 
 
 def _inherited(options: dict[str, Any], resources: ExitStack) -> socket.socket:
-    from realm_reference.server.sockets import inherit
+    from realm_reference.server.wire.sockets import inherit
 
     if options["http_port"] is not None:
         raise click.UsageError("--fd brings a socket with a port; leave out --http-port")
@@ -98,7 +98,7 @@ def _inherited(options: dict[str, Any], resources: ExitStack) -> socket.socket:
 
 
 def _bind(host: str, port: int, flag: str, resources: ExitStack) -> socket.socket:
-    from realm_reference.server.sockets import bind
+    from realm_reference.server.wire.sockets import bind
 
     try:
         return resources.enter_context(bind(host, port))

@@ -17,13 +17,13 @@ from realm_reference.engine import Engine
 from realm_reference.model.fetch import fetch
 from realm_reference.model.model import Model, load_model
 from realm_reference.orchestration import Orchestrator
-from realm_reference.server.auth import Authenticator
+from realm_reference.server.access.auth import Authenticator
+from realm_reference.server.access.tenancy import Tenancy
 from realm_reference.server.lifecycle import RunningServer
-from realm_reference.server.metrics import Metrics
 from realm_reference.server.service import Service
 from realm_reference.server.settings import ServerSettings
-from realm_reference.server.sockets import bind
-from realm_reference.server.tenancy import Tenancy
+from realm_reference.server.telemetry.metrics import Metrics
+from realm_reference.server.wire.sockets import bind
 from realm_reference.tenants.keys import ApiKey
 
 # Printable ASCII, then the 256 bytes as GPT-2 writes them, then a few merges: enough for any text to have

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from realm_reference import assembly
 from realm_reference.commands import serve
-from realm_reference.server import lifecycle, tenancy
+from realm_reference.server import lifecycle
+from realm_reference.server.access import tenancy
 from realm_reference.tenants import lease, ledger
 
 __all__ = ["assembly", "lifecycle", "tenancy"]  # imported so that the children need not

@@ -16,11 +16,11 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from realm_reference.server import jsonbody
-from realm_reference.server.auth import Authenticator
-from realm_reference.server.chat_request import PARAMETERS, parse_chat_request
+from realm_reference.server.access.auth import Authenticator
 from realm_reference.server.errors import ApiError
-from realm_reference.server.heads import Heads, Refused
+from realm_reference.server.requests.chat_request import PARAMETERS, parse_chat_request
+from realm_reference.server.wire import jsonbody
+from realm_reference.server.wire.heads import Heads, Refused
 
 StartServer = Callable[..., Awaitable[Any]]
 BOUNDED = settings(max_examples=300, derandomize=True, deadline=None, database=None)

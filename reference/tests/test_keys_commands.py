@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from realm_reference.commands import keys
-from realm_reference.server.auth import Authenticator
+from realm_reference.server.access.auth import Authenticator
 from realm_reference.tenants import keyfile
 from realm_reference.tenants.keys import generate, load_keys
 

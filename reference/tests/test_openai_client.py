@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from realm_mocks.server import MockServer, Schedule
 from realm_reference.model.transformer import Transformer
 from realm_reference.orchestration import GuestLimits
-from realm_reference.server.tenancy import open_tenancy
+from realm_reference.server.access.tenancy import open_tenancy
 from realm_reference.tenants import keyfile
 from realm_reference.tenants.keys import generate
 

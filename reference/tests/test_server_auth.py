@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from realm_reference.server.auth import Authenticator
+from realm_reference.server.access.auth import Authenticator
 from realm_reference.server.errors import ApiError
 from realm_reference.tenants import ANONYMOUS
 from realm_reference.tenants.keys import KeyFileError, digest_of, load_keys

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from realm_reference.server import jsonbody
-from realm_reference.server.chat_request import ChatRequest, parse_chat_request
 from realm_reference.server.errors import ApiError
+from realm_reference.server.requests.chat_request import ChatRequest, parse_chat_request
+from realm_reference.server.wire import jsonbody
 
 HELLO: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from realm_reference.engine import Engine
 from realm_reference.model.model import Model
 from realm_reference.orchestration.logprobs import log_softmax
-from realm_reference.server.completion_request import parse_completion_request
 from realm_reference.server.errors import ApiError
+from realm_reference.server.requests.completion_request import parse_completion_request
 
 ROUTE = "/v1/completions"
 StartServer = Callable[..., Awaitable[Any]]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from realm_reference.model.transformer import Transformer
 from realm_reference.server.errors import ApiError
-from realm_reference.server.sse import EventStream
+from realm_reference.server.wire.sse import EventStream
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 StartServer = Callable[..., Awaitable[Any]]

@@ -12,9 +12,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from realm_reference.server import jsonbody
-from realm_reference.server.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
 from realm_reference.server.settings import ServerSettings
+from realm_reference.server.wire import jsonbody
+from realm_reference.server.wire.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
 
 CHAT = "/v1/chat/completions"
 HOST = b"Host: x\r\n"

@@ -16,7 +16,7 @@ from realm_reference.engine import Engine
 from realm_reference.model.model import Model
 from realm_reference.orchestration import FinishReason, GenerationRequest, Orchestrator, Token
 from realm_reference.orchestration.logprobs import TokenLogprobs, log_softmax
-from realm_reference.server.logprobs import ScoreKeeper
+from realm_reference.server.answers.logprobs import ScoreKeeper
 
 CHAT = "/v1/chat/completions"
 StartServer = Callable[..., Awaitable[Any]]

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 
-from realm_reference.server.logs import JsonFormatter, TextFormatter
+from realm_reference.server.telemetry.logs import JsonFormatter, TextFormatter
 
 
 def record(**fields: object) -> logging.LogRecord:

@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from realm_reference.server.logs import JsonFormatter
-from realm_reference.server.operations import VERSION
+from realm_reference.server.routes.operations import VERSION
+from realm_reference.server.telemetry.logs import JsonFormatter
 
 StartServer = Callable[..., Awaitable[Any]]
 

@@ -307,7 +307,7 @@ async def test_a_reader_that_takes_nothing_is_given_up(
     monkeypatch.setattr(generation, "BUFFERED_TOKENS", 4)
     server = await start_server(write_timeout=0.2)
     monkeypatch.setattr(
-        "realm_reference.server.answers.ChatAnswer.piece",
+        "realm_reference.server.answers.objects.ChatAnswer.piece",
         lambda self, index, piece: {"padding": "x" * 1_000_000},
     )
     reader, writer = await send(server, max_tokens=600, temperature=2, seed=1)

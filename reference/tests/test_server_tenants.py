@@ -16,9 +16,9 @@ from typing import Any
 import aiohttp
 import pytest
 from realm_abi.guests import guest_bytes
-from realm_reference.server import logs
-from realm_reference.server.limits import duration
-from realm_reference.server.tenancy import Tenancy, TenancyError, open_tenancy
+from realm_reference.server.access.limits import duration
+from realm_reference.server.access.tenancy import Tenancy, TenancyError, open_tenancy
+from realm_reference.server.telemetry import logs
 from realm_reference.tenants import keyfile
 from realm_reference.tenants.keys import generate, load_keys
 

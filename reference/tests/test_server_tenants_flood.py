@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from realm_reference.server.tenancy import open_tenancy
+from realm_reference.server.access.tenancy import open_tenancy
 from realm_reference.tenants import Caller, Job, keyfile
 from realm_reference.tenants.admission import Admission
 from realm_reference.tenants.gate import Limit, Refused

@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from realm_reference.server.threads import TenantThreads
+from realm_reference.server.access.threads import TenantThreads
 
 
 async def test_a_tenants_work_leaves_threads_to_others() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from openai import AsyncOpenAI, pydantic_function_tool
 from pydantic import BaseModel
 from realm_reference.model.model import Model, load_model
-from realm_reference.server.calls import Call, CallReader, joined
+from realm_reference.server.answers.calls import Call, CallReader, joined
 
 CHAT = "/v1/chat/completions"
 StartServer = Callable[..., Awaitable[Any]]

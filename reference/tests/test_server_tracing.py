@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from realm_reference.server.tracing import Tracing
+from realm_reference.server.telemetry.tracing import Tracing
 
 StartServer = Callable[..., Awaitable[Any]]
 CHAT = "POST /v1/chat/completions"
@@ -132,7 +132,7 @@ async def test_a_ratio_of_nothing_traces_nothing(server: Any, exporter: InMemory
 
 async def test_the_collector_gets_them_over_http(start_server: StartServer) -> None:
     from aiohttp import web
-    from realm_reference.server.tracing import exported
+    from realm_reference.server.telemetry.tracing import exported
 
     paths: list[str] = []
 
@@ -161,7 +161,7 @@ async def test_the_collector_gets_them_over_http(start_server: StartServer) -> N
 
 def test_nothing_of_it_is_imported_unasked() -> None:
     script = (
-        "import sys, realm_reference.server.app, realm_reference.server.tracing\n"
+        "import sys, realm_reference.server.app, realm_reference.server.telemetry.tracing\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -7,17 +7,18 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from realm_reference.server import record, tokenizing, usage_route
-from realm_reference.server.body import BODIES, Bodies, continue_if_small
-from realm_reference.server.chat import ChatHandler
-from realm_reference.server.completions import CompletionHandler
-from realm_reference.server.embeddings import EmbeddingHandler
 from realm_reference.server.middleware import add_headers, edge
-from realm_reference.server.openapi import add_openapi
-from realm_reference.server.operations import add_operations
+from realm_reference.server.openapi.document import add_openapi
+from realm_reference.server.routes import tokenizing, usage_route
+from realm_reference.server.routes.chat import ChatHandler
+from realm_reference.server.routes.completions import CompletionHandler
+from realm_reference.server.routes.embeddings import EmbeddingHandler
+from realm_reference.server.routes.operations import add_operations
+from realm_reference.server.routes.usage_route import UsageHandler
 from realm_reference.server.service import Service
-from realm_reference.server.usage_route import UsageHandler
+from realm_reference.server.telemetry import record
 from realm_reference.server.websocket import add_websocket
+from realm_reference.server.wire.body import BODIES, Bodies, continue_if_small
 
 
 def make_app(service: Service) -> web.Application:

@@ -13,11 +13,11 @@ from pathlib import Path
 from aiohttp import web
 
 from realm_reference.server.app import make_app, make_metrics_app
-from realm_reference.server.gate import GatedSite
 from realm_reference.server.service import Service
-from realm_reference.server.sockets import BACKLOG, url_of
 from realm_reference.server.websocket import PATH, leave_idle
 from realm_reference.server.websocket.standalone import make_websocket_app
+from realm_reference.server.wire.gate import GatedSite
+from realm_reference.server.wire.sockets import BACKLOG, url_of
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,14 @@ from importlib.metadata import version
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from realm_reference.server import errors, record
+from realm_reference.server import errors
+from realm_reference.server.access.limits import headers_of
 from realm_reference.server.errors import ApiError
-from realm_reference.server.limits import headers_of
-from realm_reference.server.metrics import Metrics, error_type
-from realm_reference.server.operations import OPERATIONS
-from realm_reference.server.record import REQUEST_ID_HEADER, RequestRecord
-from realm_reference.server.sse import SlowReader
+from realm_reference.server.routes.operations import OPERATIONS
+from realm_reference.server.telemetry import record
+from realm_reference.server.telemetry.metrics import Metrics, error_type
+from realm_reference.server.telemetry.record import REQUEST_ID_HEADER, RequestRecord
+from realm_reference.server.wire.sse import SlowReader
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from realm_reference.orchestration.grammar import (
     json_grammar,
 )
 from realm_reference.orchestration.request import prompt_of_ids
-from realm_reference.server.calls import call_grammar
-from realm_reference.server.chat_request import ChatRequest
-from realm_reference.server.completion_request import CompletionRequest, PromptValue
+from realm_reference.server.answers.calls import call_grammar
 from realm_reference.server.errors import ApiError, invalid, unsupported
-from realm_reference.server.parameters import TextRequest
+from realm_reference.server.requests.chat_request import ChatRequest
+from realm_reference.server.requests.completion_request import CompletionRequest, PromptValue
+from realm_reference.server.requests.parameters import TextRequest
 
 
 class Preparer:

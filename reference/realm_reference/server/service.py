@@ -18,15 +18,15 @@ from realm_reference.orchestration import (
     QueueFull,
 )
 from realm_reference.pipelines import Pipeline
-from realm_reference.server import limits
-from realm_reference.server.auth import Authenticator
-from realm_reference.server.chat_request import ChatRequest
-from realm_reference.server.completion_request import CompletionRequest
+from realm_reference.server.access import limits
+from realm_reference.server.access.auth import Authenticator
+from realm_reference.server.access.threads import TenantThreads
 from realm_reference.server.errors import ApiError, overloaded, unsupported
-from realm_reference.server.metrics import Metrics
 from realm_reference.server.preparing import Preparer
+from realm_reference.server.requests.chat_request import ChatRequest
+from realm_reference.server.requests.completion_request import CompletionRequest
 from realm_reference.server.settings import ServerSettings
-from realm_reference.server.threads import TenantThreads
+from realm_reference.server.telemetry.metrics import Metrics
 from realm_reference.tenants import Caller, Job, Lease
 from realm_reference.tenants.admission import Admission
 from realm_reference.tenants.gate import Refused

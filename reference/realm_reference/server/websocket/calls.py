@@ -7,10 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from realm_reference.server.errors import ApiError, internal
-from realm_reference.server.record import RequestRecord
-from realm_reference.server.sse import SlowReader
+from realm_reference.server.telemetry.record import RequestRecord
 from realm_reference.server.websocket.protocol import CANCELLED, COMPLETE, STREAMING, Json, error_reply, reply
 from realm_reference.server.websocket.socket import Socket
+from realm_reference.server.wire.sse import SlowReader
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from aiohttp import WSCloseCode
 
 from realm_reference.server.errors import ApiError, invalid
 from realm_reference.server.middleware import account
-from realm_reference.server.operations import VERSION
-from realm_reference.server.record import RequestRecord
+from realm_reference.server.routes.operations import VERSION
 from realm_reference.server.service import Service
+from realm_reference.server.telemetry.record import RequestRecord
 from realm_reference.server.websocket import generating, piping
 from realm_reference.server.websocket.calls import Calls, RunningCall
 from realm_reference.server.websocket.handshake import Session, let_in

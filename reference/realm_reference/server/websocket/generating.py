@@ -11,11 +11,11 @@ from dataclasses import replace
 from realm_reference.model.errors import ChatTemplateError
 from realm_reference.orchestration import Event, Failed, Finished, GenerationRequest, Token
 from realm_reference.pipelines import Sampling
-from realm_reference.server.choices import Choices
+from realm_reference.server.answers.choices import Choices
+from realm_reference.server.answers.failures import failure
 from realm_reference.server.errors import ApiError, invalid
-from realm_reference.server.failures import failure
-from realm_reference.server.record import RequestRecord
 from realm_reference.server.service import Service
+from realm_reference.server.telemetry.record import RequestRecord
 from realm_reference.server.websocket.calls import RunningCall
 from realm_reference.server.websocket.params import GenerateParams
 from realm_reference.server.websocket.protocol import Json

@@ -8,12 +8,12 @@ from typing import Final
 
 from aiohttp import web
 
-from realm_reference.server import record
 from realm_reference.server.errors import ApiError
 from realm_reference.server.service import Service
-from realm_reference.server.sse import SlowReader
+from realm_reference.server.telemetry import record
 from realm_reference.server.websocket.connection import Connection
 from realm_reference.server.websocket.socket import Socket
+from realm_reference.server.wire.sse import SlowReader
 
 PATH: Final = "/ws"
 _UPGRADE_REQUIRED: Final = 426

@@ -7,11 +7,12 @@ from typing import Final
 
 from aiohttp import WSCloseCode
 
-from realm_reference.server import checks, jsonbody
-from realm_reference.server.auth import Authenticator
+from realm_reference.server.access.auth import Authenticator
 from realm_reference.server.errors import ApiError
-from realm_reference.server.operations import VERSION
+from realm_reference.server.requests import checks
+from realm_reference.server.routes.operations import VERSION
 from realm_reference.server.websocket.socket import Socket
+from realm_reference.server.wire import jsonbody
 from realm_reference.tenants import Caller
 
 _STRANGERS_BYTES: Final = 4096

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from realm_reference.pipelines import Sampling
-from realm_reference.server import checks, parameters
 from realm_reference.server.errors import invalid
-from realm_reference.server.parameters import Table
+from realm_reference.server.requests import checks, parameters
+from realm_reference.server.requests.parameters import Table
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from realm_reference.pipelines import (
     run_pipeline,
 )
 from realm_reference.server.errors import ApiError, invalid
-from realm_reference.server.record import RequestRecord
 from realm_reference.server.service import Service
+from realm_reference.server.telemetry.record import RequestRecord
 from realm_reference.server.websocket.calls import RunningCall
 from realm_reference.server.websocket.generating import generation, prepare
 from realm_reference.server.websocket.params import PipelineParams

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from realm_reference.server import checks, jsonbody
 from realm_reference.server.errors import ApiError, invalid
+from realm_reference.server.requests import checks
+from realm_reference.server.wire import jsonbody
 
 Json = dict[str, Any]
 

@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from realm_reference.server.sse import SlowReader
 from realm_reference.server.websocket.protocol import Json, dump
+from realm_reference.server.wire.sse import SlowReader
 
 _CLOSE_SECONDS: Final = 2.0
 """How long a client may take to say goodbye."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from realm_reference.server.middleware import add_headers, edge
-from realm_reference.server.operations import add_operations
+from realm_reference.server.routes.operations import add_operations
 from realm_reference.server.service import Service
 from realm_reference.server.websocket.handler import PATH, add_websocket
 

@@ -9,8 +9,8 @@ from typing import Any
 from aiohttp import web
 
 from realm_reference.engine import Engine
-from realm_reference.server import metrics as metrics_module
 from realm_reference.server.service import Service
+from realm_reference.server.telemetry import metrics as metrics_module
 
 VERSION = version("realm-harness")
 HEALTH, READY, METRICS = OPERATIONS = "/health", "/ready", "/metrics"

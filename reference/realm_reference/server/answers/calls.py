@@ -15,8 +15,8 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from realm_reference.orchestration.grammar import WHITESPACE, check_numbers
-from realm_reference.server.response_format import JsonSchema
-from realm_reference.server.tools import ToolUse
+from realm_reference.server.requests.response_format import JsonSchema
+from realm_reference.server.requests.tools import ToolUse
 
 BEGIN: Final = "<tool_call>"
 END: Final = "</tool_call>"

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from realm_reference.server import checks
 from realm_reference.server.errors import invalid
+from realm_reference.server.requests import checks
 
 JsonSchema = Mapping[str, Any]
 

@@ -15,9 +15,9 @@ from typing import Any, Final, Protocol, cast
 from aiohttp import web
 
 from realm_reference.server.errors import ApiError
-from realm_reference.server.heads import MAX_FIELDS, MAX_LINE, Heads, Refused, refusal
 from realm_reference.server.settings import ServerSettings
 from realm_reference.server.websocket.checking import CheckedFrames
+from realm_reference.server.wire.heads import MAX_FIELDS, MAX_LINE, Heads, Refused, refusal
 
 log = logging.getLogger(__name__)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from realm_reference.server import jsonbody, record
-from realm_reference.server.answering import Answering
-from realm_reference.server.answers import CompletionAnswer
-from realm_reference.server.completion_request import parse_completion_request
+from realm_reference.server.answers.answering import Answering
+from realm_reference.server.answers.objects import CompletionAnswer
+from realm_reference.server.answers.turn import Turn
 from realm_reference.server.preparing import choices_of
+from realm_reference.server.requests.completion_request import parse_completion_request
 from realm_reference.server.service import Service
-from realm_reference.server.turn import Turn
+from realm_reference.server.telemetry import record
+from realm_reference.server.wire import jsonbody
 
 
 class CompletionHandler:

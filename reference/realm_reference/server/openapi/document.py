@@ -8,10 +8,11 @@ from typing import Final
 
 from aiohttp import web
 
-from realm_reference.server import checks, tokenizing
-from realm_reference.server.openapi_operations import OPERATIONS, PATH, Body, Operation
-from realm_reference.server.openapi_schemas import SCHEMAS, Json, ref
-from realm_reference.server.operations import VERSION
+from realm_reference.server.openapi.operations import OPERATIONS, PATH, Body, Operation
+from realm_reference.server.openapi.schemas import SCHEMAS, Json, ref
+from realm_reference.server.requests import checks
+from realm_reference.server.routes import tokenizing
+from realm_reference.server.routes.operations import VERSION
 from realm_reference.server.service import Service
 
 _REFUSALS: Final[Mapping[int, str]] = {

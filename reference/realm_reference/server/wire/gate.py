@@ -13,11 +13,11 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from realm_reference.server.connection import LINGER_SECONDS, Answered, Connection
 from realm_reference.server.errors import UNAVAILABLE, ApiError
 from realm_reference.server.middleware import refusing
 from realm_reference.server.service import Service
 from realm_reference.server.settings import ServerSettings
+from realm_reference.server.wire.connection import LINGER_SECONDS, Answered, Connection
 
 SETTLE_SECONDS: Final = 0.1
 """Many turns of the event loop; an accepted socket needs three to become a connection."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from realm_reference.server import checks
 from realm_reference.server.errors import invalid, unsupported
+from realm_reference.server.requests import checks
 
 Table = Mapping[str, Callable[[str, Any], Any]]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from realm_reference.model.tokenizer import Tokenizer
 from realm_reference.orchestration import Finished, FinishReason, PromptScored, Token
-from realm_reference.server.calls import Call, CallReader, joined
-from realm_reference.server.logprobs import ScoredToken, ScoreKeeper, scored_prompt
+from realm_reference.server.answers.calls import Call, CallReader, joined
+from realm_reference.server.answers.logprobs import ScoredToken, ScoreKeeper, scored_prompt
 
 
 @dataclass

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from realm_reference.server import checks, parameters
 from realm_reference.server.errors import invalid, unsupported
-from realm_reference.server.parameters import Table, TextRequest
+from realm_reference.server.requests import checks, parameters
+from realm_reference.server.requests.parameters import Table, TextRequest
 
 PromptValue = str | tuple[int, ...]
 

@@ -16,9 +16,9 @@ from realm_reference.orchestration import (
     Generation,
     Token,
 )
-from realm_reference.server.answers import Usage
-from realm_reference.server.metrics import Metrics
-from realm_reference.server.record import RequestRecord
+from realm_reference.server.answers.objects import Usage
+from realm_reference.server.telemetry.metrics import Metrics
+from realm_reference.server.telemetry.record import RequestRecord
 from realm_reference.tenants import Lease, Outcome, Status, Timings
 from realm_reference.tenants.ledger import LedgerError
 

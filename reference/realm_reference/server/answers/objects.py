@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from realm_reference.model.tokenizer import Tokenizer
-from realm_reference.server.calls import Call
-from realm_reference.server.logprobs import ScoredToken, chat_logprobs, completion_logprobs
-from realm_reference.server.turn import Piece
+from realm_reference.server.answers.calls import Call
+from realm_reference.server.answers.logprobs import ScoredToken, chat_logprobs, completion_logprobs
+from realm_reference.server.answers.turn import Piece
 
 Json = dict[str, Any]
 

@@ -9,8 +9,8 @@ from typing import Any, Final, NoReturn
 
 from aiohttp import web
 
-from realm_reference.server import body
 from realm_reference.server.errors import ApiError, invalid
+from realm_reference.server.wire import body
 
 _LARGE: Final = 64 << 10
 MAX_DEPTH: Final = 128

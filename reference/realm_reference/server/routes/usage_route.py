@@ -9,9 +9,9 @@ from typing import Final
 
 from aiohttp import web
 
-from realm_reference.server import record
 from realm_reference.server.errors import ApiError
 from realm_reference.server.service import Service
+from realm_reference.server.telemetry import record
 from realm_reference.tenants.gate import DAY_SECONDS
 from realm_reference.tenants.usage import Period, usage
 

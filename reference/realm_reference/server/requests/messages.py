@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from realm_reference.server import checks
 from realm_reference.server.errors import invalid, unsupported
+from realm_reference.server.requests import checks
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from realm_reference.server import (
-    chat_request,
-    completion_request,
-    embeddings,
-    tokenizing,
-    usage_route,
-)
-from realm_reference.server.openapi_schemas import Json, ref
-from realm_reference.server.parameters import Table
+from realm_reference.server.openapi.schemas import Json, ref
+from realm_reference.server.requests import chat_request, completion_request
+from realm_reference.server.requests.parameters import Table
+from realm_reference.server.routes import embeddings, tokenizing, usage_route
 
 PATH: Final = "/openapi.json"
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from realm_reference.server import checks, parameters
 from realm_reference.server.errors import invalid, unsupported
-from realm_reference.server.parameters import Table
+from realm_reference.server.requests import checks, parameters
+from realm_reference.server.requests.parameters import Table
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_TOOLS: Final = 128

@@ -9,11 +9,13 @@ from aiohttp import web
 
 from realm_reference.model.errors import ChatTemplateError
 from realm_reference.model.model import Model
-from realm_reference.server import checks, jsonbody, parameters, record
 from realm_reference.server.errors import invalid
-from realm_reference.server.messages import parse_messages
-from realm_reference.server.parameters import Table
+from realm_reference.server.requests import checks, parameters
+from realm_reference.server.requests.messages import parse_messages
+from realm_reference.server.requests.parameters import Table
 from realm_reference.server.service import Service
+from realm_reference.server.telemetry import record
+from realm_reference.server.wire import jsonbody
 
 PATHS: Final = ("/tokenize", "/detokenize")
 

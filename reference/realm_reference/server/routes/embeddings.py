@@ -9,10 +9,11 @@ from typing import Any, Final, NoReturn
 
 from aiohttp import web
 
-from realm_reference.server import checks, jsonbody, parameters
 from realm_reference.server.errors import ApiError
-from realm_reference.server.parameters import Table
+from realm_reference.server.requests import checks, parameters
+from realm_reference.server.requests.parameters import Table
 from realm_reference.server.service import Service
+from realm_reference.server.wire import jsonbody
 
 
 @checks.described(anyOf=[{"type": "string"}, {"type": "array"}])

@@ -10,15 +10,15 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from realm_reference.orchestration import Failed, Finished, GenerationRequest
-from realm_reference.server import record
-from realm_reference.server.answers import Usage
-from realm_reference.server.choices import Choices
+from realm_reference.server.answers.choices import Choices
+from realm_reference.server.answers.failures import failure
+from realm_reference.server.answers.objects import Usage
+from realm_reference.server.answers.turn import Piece, Turn
 from realm_reference.server.errors import ApiError
-from realm_reference.server.failures import failure
-from realm_reference.server.parameters import TextRequest
+from realm_reference.server.requests.parameters import TextRequest
 from realm_reference.server.service import Service
-from realm_reference.server.sse import DONE, KEEP_ALIVE, EventStream, event
-from realm_reference.server.turn import Piece, Turn
+from realm_reference.server.telemetry import record
+from realm_reference.server.wire.sse import DONE, KEEP_ALIVE, EventStream, event
 
 Json = dict[str, Any]
 

@@ -13,7 +13,7 @@ from typing import Final
 from realm_abi.interface import ModuleRejected
 
 from realm_reference.orchestration import Orchestrator
-from realm_reference.server.auth import Authenticator
+from realm_reference.server.access.auth import Authenticator
 from realm_reference.server.service import Service
 from realm_reference.tenants.admission import Admission
 from realm_reference.tenants.keys import KeyFileError, load_keys

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from realm_reference.orchestration import Generation
-from realm_reference.server.record import RequestRecord
+from realm_reference.server.telemetry.record import RequestRecord
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from realm_reference.server import checks, parameters, tools
 from realm_reference.server.errors import invalid
-from realm_reference.server.messages import Message, parse_messages
-from realm_reference.server.parameters import ONE_TIER, Table, TextRequest
-from realm_reference.server.response_format import JsonSchema, parse_response_format
-from realm_reference.server.tools import NO_TOOLS, ToolUse
+from realm_reference.server.requests import checks, parameters, tools
+from realm_reference.server.requests.messages import Message, parse_messages
+from realm_reference.server.requests.parameters import ONE_TIER, Table, TextRequest
+from realm_reference.server.requests.response_format import JsonSchema, parse_response_format
+from realm_reference.server.requests.tools import NO_TOOLS, ToolUse
 
 _NO_FUNCTIONS: Final = "it is deprecated; use tools."
 _TEXT_ONLY: Final = "it makes text only."

@@ -26,7 +26,7 @@ from realm_reference.engine import StepRecord
 from realm_reference.server.errors import AUTHENTICATION, ApiError
 
 if TYPE_CHECKING:
-    from realm_reference.server.record import RequestRecord
+    from realm_reference.server.telemetry.record import RequestRecord
 
 # Text format 0.0.4 has no creation times; the library would make up a gauge for each series.
 disable_created_metrics()  # type: ignore[no-untyped-call]

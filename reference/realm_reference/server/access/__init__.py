@@ -1,0 +1,1 @@
+"""Who may do how much: keys, limits and the ledger of one server, and turns on its threads."""

@@ -1,0 +1,1 @@
+"""From generations to what a client reads: choices, their pieces, calls of functions, log probabilities."""

@@ -1,0 +1,1 @@
+"""The OpenAPI document, made from the tables that requests are checked with."""

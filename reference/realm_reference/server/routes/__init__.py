@@ -1,0 +1,1 @@
+"""The HTTP routes, one file each: a request in, an answer out."""

@@ -1,0 +1,1 @@
+"""What is remembered of requests: the record of each, logs, metrics, traces."""
