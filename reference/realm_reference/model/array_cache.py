@@ -144,7 +144,7 @@ def _read(file: IO[bytes]) -> dict[str, NDArray[Any]]:
 
 
 def _next(file: IO[bytes], data: mmap.mmap) -> NDArray[Any]:
-    if npy.read_magic(file) != (1, 0):  # type: ignore[no-untyped-call]
+    if npy.read_magic(file) != (1, 0):
         raise ValueError("its format is another one")
     shape, _, dtype = npy.read_array_header_1_0(file)
     array: NDArray[Any] = np.ndarray(shape, dtype, buffer=data, offset=file.tell())

@@ -36,7 +36,7 @@ class Codes:
     @property
     def group(self) -> int:
         """Columns that share a scale."""
-        return self.codes.shape[1] // self.scale.shape[1]
+        return int(self.codes.shape[1] // self.scale.shape[1])
 
     def values(self) -> Floats:
         """The matrix in float32."""
