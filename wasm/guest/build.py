@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 GUESTS = HERE.parent / "realm_abi" / "guests"
 
 COMMON = ("memory", "utf8", "stop", "output", "rng", "numeric", "filter", "sampling")
-SOURCES = {"v1": (*COMMON, "json", "loop_v1"), "v2": (*COMMON, "loop_v2")}
+SOURCES = {"v1": (*COMMON, "json", "loop_v1"), "v2": (*COMMON, "lookup", "drafts", "loop_v2")}
 
 FLAGS = (
     *("-target", "wasm32-freestanding", "-std=c11", "-O3", "-flto", "-ffreestanding", "-nostdlib"),

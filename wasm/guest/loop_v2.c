@@ -1,10 +1,12 @@
 /* The generation loop over ABI v2: a session, prompt chunks and single tokens through realm_forward. */
+#include "drafts.h"
 #include "memory.h"
 #include "output.h"
 #include "realm_abi.h"
 #include "sampling.h"
 
 #define NEEDED_VERSION 2
+#define FIRST_SIZE offsetof(GenRequest, draft_tokens) /* of the first hosts' requests */
 #define DEFAULT_CHUNK 128u
 #define FIRST_PIECE 256u
 #define SPARE_TOKENS 16u /* beyond one a byte: a beginning of sequence, a space put before the text */
@@ -16,6 +18,7 @@ typedef struct {
   uint32_t *prompt;
   uint32_t prompt_count;
   Sampler sampler;
+  Drafts drafts;
   Output output;
   Buffer piece; /* the bytes of one token */
 } Generation;
@@ -30,7 +33,7 @@ static int32_t read_request(Generation *generation) {
   int32_t version = realm_abi_version();
   if (version < 0) return version;
   if (version < NEEDED_VERSION) return REALM_E_UNSUPPORTED;
-  if (request->size < sizeof(GenRequest)) return REALM_E_INVALID_ARGUMENT;
+  if (request->size < FIRST_SIZE) return REALM_E_INVALID_ARGUMENT;
   generation->output.stops.strings = (const TextRef *)(uintptr_t)request->stop_strings_ptr;
   generation->output.stops.count = request->stop_strings_count;
   for (uint32_t i = 0; i < request->stop_strings_count; i++) {
@@ -72,6 +75,13 @@ static int32_t forward(Generation *generation, const uint32_t *ids, uint32_t cou
                                  sampler->vocab_size);
   if (answer < 0) return answer;
   return (uint32_t)answer == rows ? 0 : REALM_E_INTERNAL;
+}
+
+static int32_t open_drafts(Generation *generation) {
+  const GenRequest *request = generation->request;
+  if (request->size < sizeof(GenRequest) || request->draft_tokens == 0) return 0;
+  return drafts_open(&generation->drafts, request->draft_tokens, request->draft_lookup, generation->model.vocab_size,
+                     generation->prompt, generation->prompt_count);
 }
 
 static int32_t prefill(Generation *generation) {
@@ -121,6 +131,15 @@ static int32_t emit(Generation *generation, uint32_t token, uint32_t flags) {
   return checked(answer, 1);
 }
 
+/* The logits after a sampled token, which is not the last, become the sampler's. */
+static int32_t follow(Generation *generation, uint32_t token, uint32_t position, uint32_t made) {
+  Drafts *drafts = &generation->drafts;
+  if (drafts->most == 0) return forward(generation, &token, 1, 1);
+  uint32_t left = generation->request->max_tokens - made, room = generation->model.context_length - position;
+  if (left > room) left = room;
+  return drafts_follow(drafts, generation->session, token, position, left, generation->sampler.logits);
+}
+
 /* Samples and emits tokens until something ends the text. Answers a finish reason or an error. */
 static int32_t decode_loop(Generation *generation) {
   Sampler *sampler = &generation->sampler;
@@ -140,7 +159,7 @@ static int32_t decode_loop(Generation *generation) {
     if (is_last) return REALM_FINISH_MAX_TOKENS;
     if (answer) return REALM_FINISH_STOPPED;
     sampler_know(sampler, token);
-    int32_t error = forward(generation, &token, 1, 1);
+    int32_t error = follow(generation, token, position, made);
     if (error < 0) return error;
   }
 }
@@ -148,6 +167,7 @@ static int32_t decode_loop(Generation *generation) {
 static int32_t run(Generation *generation) {
   int32_t answer = read_request(generation);
   if (answer >= 0) answer = encode_prompt(generation);
+  if (answer >= 0) answer = open_drafts(generation);
   if (answer < 0) return answer;
   if (generation->request->max_tokens == 0) return REALM_FINISH_MAX_TOKENS;
   int32_t session = realm_session_open(generation->request->model);

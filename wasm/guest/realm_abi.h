@@ -57,7 +57,7 @@ _Static_assert(offsetof(GenOptions, stop_token_count) == 24, "layout of GenOptio
 _Static_assert(offsetof(GenOptions, stop_tokens_ptr) == 28, "layout of GenOptions");
 _Static_assert(sizeof(GenOptions) == 32, "size of GenOptions");
 
-/* One generation, v2. `size` is what the host filled in, so that the struct can grow. */
+/* One generation, v2. `size` is what the host filled in, so that the struct can grow: 72 is one that ends before draft_tokens, and a guest takes the fields that are not there for their defaults. */
 typedef struct {
   uint32_t size; /* Bytes of this struct that the host filled in. */
   uint32_t model; /* Handle of the model. */
@@ -76,6 +76,8 @@ typedef struct {
   uint32_t stop_tokens_count; /* How many stop tokens there are. */
   uint32_t stop_strings_ptr; /* TextRef[stop_strings_count]; an empty string is an invalid_argument. */
   uint32_t stop_strings_count; /* How many stop strings there are. */
+  uint32_t draft_tokens; /* Guesses that may be fed with a sampled token at most; 0 is off. */
+  uint32_t draft_lookup; /* Of the text's end as many tokens at most are looked up in it, for what followed them there; 0 looks nothing up. */
 } GenRequest;
 _Static_assert(offsetof(GenRequest, size) == 0, "layout of GenRequest");
 _Static_assert(offsetof(GenRequest, model) == 4, "layout of GenRequest");
@@ -94,7 +96,9 @@ _Static_assert(offsetof(GenRequest, stop_tokens_ptr) == 56, "layout of GenReques
 _Static_assert(offsetof(GenRequest, stop_tokens_count) == 60, "layout of GenRequest");
 _Static_assert(offsetof(GenRequest, stop_strings_ptr) == 64, "layout of GenRequest");
 _Static_assert(offsetof(GenRequest, stop_strings_count) == 68, "layout of GenRequest");
-_Static_assert(sizeof(GenRequest) == 72, "size of GenRequest");
+_Static_assert(offsetof(GenRequest, draft_tokens) == 72, "layout of GenRequest");
+_Static_assert(offsetof(GenRequest, draft_lookup) == 76, "layout of GenRequest");
+_Static_assert(sizeof(GenRequest) == 80, "size of GenRequest");
 #define REALM_GENREQUEST_ADD_BOS 1u
 #define REALM_GENREQUEST_WANT_LOGPROBS 2u
 #define REALM_GENREQUEST_PLAIN_TEXT 4u
@@ -229,7 +233,7 @@ REALM_IMPORT(realm_session_free) int32_t realm_session_free(uint32_t session);
  * Answers rows, or: invalid_argument, out_of_bounds, misaligned, buffer_too_small, invalid_handle, out_of_memory, context_full, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_forward) int32_t realm_forward(uint32_t session, uint32_t ids_ptr, uint32_t n_ids, uint32_t logits_ptr, uint32_t rows, uint32_t cap);
 
-/* Proposes tokens that may follow; a host without a draft model answers `unsupported`.
+/* Proposes what may follow the session's tokens and `ids`, one token after the other; a host without a draft model answers `unsupported`. The session stays as it is.
  * Answers tokens drafted, maybe 0, or: invalid_argument, out_of_bounds, misaligned, invalid_handle, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_draft) int32_t realm_draft(uint32_t session, uint32_t ids_ptr, uint32_t n_ids, uint32_t out_ptr, uint32_t cap);
 

@@ -147,7 +147,7 @@ class HostV2(Dimensions, Protocol):
         ...
 
     def realm_draft(self, session: int, ids: U32, out: U32, /) -> int:
-        """Proposes tokens that may follow; answers how many."""
+        """Proposes tokens that may follow the session's and ids [n]; answers how many."""
         ...
 
     def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> int:

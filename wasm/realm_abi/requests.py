@@ -41,6 +41,8 @@ class OptionsV2(TypedDict, total=False):
     want_logprobs: bool
     plain_text: bool
     ignore_eos: bool
+    draft_tokens: int
+    draft_lookup: int
 
 
 @dataclass(frozen=True, slots=True)
