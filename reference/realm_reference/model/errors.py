@@ -21,5 +21,9 @@ class ModelFileError(ModelError):
     """A GGUF file is corrupt, truncated, or of a kind that the reference does not run."""
 
 
+class AdapterFileError(ModelError):
+    """An adapter is missing, corrupt, of a kind that is not run, or does not fit the model."""
+
+
 class ChatTemplateError(ModelError):
     """A chat template refused the conversation, failed, or did more work than a template may."""
