@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from realm_reference.model.adapters import Adapter
 from realm_reference.model.config import LlamaConfig
 
 Floats = NDArray[np.float32]
@@ -70,6 +71,12 @@ class Runner(Protocol):
 
     def reserve(self, pages: int) -> None:
         """Make room for pages 0 to `pages` - 1, empty; once, before the first step."""
+
+    def load_adapter(self, slot: int, adapter: Adapter) -> None:
+        """Hold `adapter`, which fits the model, as `slot`: a free one from 1 on. Chunks may name it then."""
+
+    def unload_adapter(self, slot: int) -> None:
+        """Free `slot` and its memory; no chunk names it any more."""
 
     def copy_page(self, source: int, target: int) -> None:
         """Make `target` hold what `source` holds."""
