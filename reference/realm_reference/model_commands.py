@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 if TYPE_CHECKING:
+    from realm_reference.model.config import LlamaConfig
     from realm_reference.model.gguf import GGUFFile
 
 # The model modules are imported inside the commands: `realm --help` should not wait for the tokenizers
@@ -40,7 +41,7 @@ def list_models() -> None:
         click.echo(
             "  ".join([cell.ljust(width) for cell, width in zip(row, widths, strict=False)] + [row[3]])
         )
-    click.echo(f"\nAny other Llama-architecture GGUF file runs by its path. Cache: {cache_folder()}")
+    click.echo(f"\nAny other GGUF file of the Llama family runs by its path. Cache: {cache_folder()}")
 
 
 @models.command("fetch")
@@ -90,7 +91,10 @@ def _describe(file: GGUFFile) -> list[tuple[str, str]]:
         ("file", f"{file.path} ({_mebibytes(file.path.stat().st_size)})"),
         ("name", str(file.metadata.get("general.name", "unknown"))),
         ("licence", str(file.metadata.get("general.license", "unknown"))),
-        ("architecture", f"llama, {sum(file.count(name) for name in file.tensors) / 1e6:.1f} M parameters"),
+        (
+            "architecture",
+            f"{config.architecture}, {sum(file.count(name) for name in file.tensors) / 1e6:.1f} M parameters",
+        ),
         ("encoding", ", ".join(f"{name} {_mebibytes(size)}" for name, size in encodings.most_common())),
         ("context", f"{config.context_length} tokens"),
         (
@@ -98,11 +102,23 @@ def _describe(file: GGUFFile) -> list[tuple[str, str]]:
             f"{config.n_layers}, hidden {config.hidden_size}, feed-forward {config.intermediate_size}",
         ),
         ("heads", f"{config.n_heads} query, {config.n_kv_heads} key/value, {config.head_dim} numbers each"),
-        ("rotation", f"base {config.rope_theta:g}, linear factor {config.rope_linear_factor:g}"),
+        ("rotation", _rotation(config)),
         ("tokenizer", f"{kind}, {tokenizer.vocab_size} tokens"),
         ("end of text", ", ".join(names) or "none"),
         ("chat template", "none" if template is None else f"{len(str(template))} characters"),
     ]
+
+
+def _rotation(config: LlamaConfig) -> str:
+    """The rotary bases and the windows of the layers."""
+    rope = config.rope
+    method = "linear" if rope.yarn is None else "YaRN"
+    lines = [f"base {rope.theta:g}" + (f", {method} factor {rope.factor:g}" if rope.factor != 1 else "")]
+    windowed = [layer for layer in config.layers if layer.window]
+    if windowed:
+        first = windowed[0]
+        lines.append(f"{len(windowed)} layers see {first.window} positions, base {first.rope.theta:g}")
+    return "; ".join(lines)
 
 
 def _licence(path: Path) -> str:

@@ -12,20 +12,21 @@ from realm_reference.model.config import LlamaConfig
 from realm_reference.model.errors import ModelFileError
 from realm_reference.model.gguf import open_gguf
 from realm_reference.model.model import load_model
+from realm_reference.model.rope import Rope
 
 
 def test_reads_the_real_model(smollm2_path: Path) -> None:
     config = LlamaConfig.from_gguf(open_gguf(smollm2_path))
     assert (config.n_layers, config.hidden_size, config.n_heads, config.n_kv_heads) == (30, 576, 9, 3)
     assert (config.head_dim, config.intermediate_size, config.context_length) == (64, 1536, 8192)
-    assert (config.rope_theta, config.rope_linear_factor) == (100000.0, 1.0)
+    assert {(layer.window, layer.rope) for layer in config.layers} == {(0, Rope(100000.0))}
     assert config.rms_norm_eps == pytest.approx(1e-5)
 
 
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"general.architecture": "gemma3"}, "'gemma3'"),
+        ({"general.architecture": "mamba"}, "'mamba'; the reference runs llama, qwen2, qwen3, gemma3 only"),
         ({"llama.block_count": None}, r"llama\.block_count is missing"),
         ({"llama.block_count": 2**31}, "whole number"),
         ({"llama.embedding_length": "wide"}, "whole number"),
@@ -33,7 +34,9 @@ def test_reads_the_real_model(smollm2_path: Path) -> None:
         ({"llama.attention.head_count_kv": [3, 3]}, "whole number"),
         ({"llama.expert_count": 8}, "mixture of experts"),
         ({"llama.attention.sliding_window": 512}, "sliding-window"),
-        ({"llama.rope.scaling.type": "yarn"}, "'yarn'"),
+        ({"llama.rope.scaling.type": "longrope"}, "'longrope'"),
+        ({"llama.rope.scaling.type": "yarn"}, r"original_context_length is missing"),
+        ({"llama.final_logit_softcapping": 30.0}, "capped logits"),
         ({"llama.rope.dimension_count": 4}, "part of each head"),
         ({"llama.rope.freq_base": float("nan")}, "positive number"),
         ({"llama.attention.layer_norm_rms_epsilon": 0.0}, "positive number"),

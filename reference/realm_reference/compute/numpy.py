@@ -7,6 +7,7 @@ and CuPy run the same lines. Each function's first comment gives the shapes that
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -66,6 +67,15 @@ def silu(a: Arrays, x: Array) -> Array:
     return x / (1 + a.xp.exp(-x))
 
 
+def gelu(a: Arrays, x: Array) -> Array:
+    """x times the normal distribution's share below x, in its approximation by tanh
+    (https://arxiv.org/abs/1606.08415); beyond 10 that is 0 or x, and the cube would overflow.
+    """
+    # [n_seq, d] -> [n_seq, d]
+    near = a.xp.clip(x, -10.0, 10.0)
+    return 0.5 * x * (1 + a.xp.tanh((2 / math.pi) ** 0.5 * near * (1 + 0.044715 * near * near)))
+
+
 def softmax(a: Arrays, x: Array) -> Array:
     """Each row's exponentials over their sum."""
     # [..., n] -> [..., n]
@@ -83,9 +93,11 @@ def rotate(a: Arrays, x: Array, cos: Array, sin: Array) -> Array:
     return a.xp.concat([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def causal_attention(a: Arrays, q: Array, k: Array, v: Array) -> Array:
-    """Scaled dot-product attention; the queries are the LAST n_seq of the n_key positions, and see none
-    after their own.
+def causal_attention(
+    a: Arrays, q: Array, k: Array, v: Array, scale: float | None = None, window: int = 0
+) -> Array:
+    """Dot-product attention, scaled by `scale` or else d**-0.5; the queries are the LAST n_seq of the n_key
+    positions, and see none after their own, nor, with a `window`, more than the last `window` up to it.
 
     Grouped queries (https://arxiv.org/abs/2305.13245): query head h reads key/value head h // (n_head /
     n_kv). The heads of a group are stacked as rows, so that each key/value head costs one matrix product
@@ -94,12 +106,17 @@ def causal_attention(a: Arrays, q: Array, k: Array, v: Array) -> Array:
     # [n_seq, n_head, d], [n_kv, n_key, d] twice -> [n_seq, n_head * d]
     (n_seq, n_head, d), (n_kv, n_key, _) = q.shape, k.shape
     group = n_head // n_kv
-    q = a.xp.reshape(a.xp.permute_dims(q, (1, 0, 2)), (n_kv, group * n_seq, d)) * d**-0.5
+    if window and n_key > n_seq + window - 1:  # what not even the first query sees
+        k, v, n_key = k[:, 1 - n_seq - window :, :], v[:, 1 - n_seq - window :, :], n_seq + window - 1
+    q = a.xp.reshape(a.xp.permute_dims(q, (1, 0, 2)), (n_kv, group * n_seq, d)) * (scale or d**-0.5)
     scores = q @ a.xp.matrix_transpose(k)  # [n_kv, group * n_seq, n_key]
     if n_seq > 1:
         scores = a.xp.reshape(scores, (n_kv, group, n_seq, n_key))
-        last_seen = a.integers(range(n_key - n_seq, n_key))
-        hidden = a.integers(range(n_key))[None, :] > last_seen[:, None]
+        last_seen = a.integers(range(n_key - n_seq, n_key))[:, None]
+        positions = a.integers(range(n_key))[None, :]
+        hidden = positions > last_seen
+        if window:
+            hidden = hidden | (positions <= last_seen - window)
         scores = a.xp.where(hidden, a.xp.asarray(-a.xp.inf, dtype=a.dtype, device=a.device), scores)
         scores = a.xp.reshape(scores, (n_kv, group * n_seq, n_key))
     mixed = a.xp.reshape(softmax(a, scores) @ v, (n_head, n_seq, d))

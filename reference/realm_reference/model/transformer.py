@@ -1,25 +1,29 @@
-"""A Llama transformer, as it is: embed, layers of attention and feed-forward, logits.
+"""A transformer of the Llama family, as it is: embed, layers of attention and feed-forward, logits.
 
 Sources: Llama (https://arxiv.org/abs/2302.13971), grouped-query attention
-(https://arxiv.org/abs/2305.13245). Everything runs on the array namespace of `Arrays`; a comment on each
+(https://arxiv.org/abs/2305.13245), Qwen2 and Qwen3 (https://arxiv.org/abs/2505.09388), Gemma 3
+(https://arxiv.org/abs/2503.19786). Everything runs on the array namespace of `Arrays`; a comment on each
 function gives the shapes that go in and come out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from realm_reference.compute.numpy import Array, Arrays, causal_attention, rms_norm, rotate, silu
+from realm_reference.compute.numpy import Array, Arrays, causal_attention, gelu, rms_norm, rotate, silu
+from realm_reference.model.adapters import Adapter
 from realm_reference.model.config import LlamaConfig
 from realm_reference.model.kvcache import KVCache
+from realm_reference.model.lora import UNCHANGED, LayerDeltas, lay_out, project
 from realm_reference.model.weights import LlamaWeights
 
 __all__ = ["KVCache", "Transformer"]
 
+_ACTIVATIONS = {"silu": silu, "gelu": gelu}
 _CHUNK = 512  # positions that go through the layers at once: bounds the attention scores of a long prompt
 
 
@@ -32,6 +36,11 @@ class Transformer:
     config: LlamaConfig
     weights: LlamaWeights
     arrays: Arrays
+    deltas: tuple[LayerDeltas, ...] | None = None  # of the adapter that it runs with, if any
+
+    def with_adapter(self, adapter: Adapter) -> Transformer:
+        """The same model with an adapter; the weights are shared."""
+        return replace(self, deltas=lay_out(adapter, self.config, self.arrays))
 
     @property
     def vocab_size(self) -> int:
@@ -48,7 +57,8 @@ class Transformer:
         tokens = np.asarray(ids, np.int64).reshape(-1)
         if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.vocab_size:
             raise ValueError(f"token ids must lie in 0 to {self.vocab_size - 1}")
-        return self.arrays.xp.take(self.weights.embedding, self.arrays.integers(tokens), axis=0)
+        rows = self.arrays.xp.take(self.weights.embedding, self.arrays.integers(tokens), axis=0)
+        return rows * self.config.embedding_scale
 
     def layer(self, index: int, x: Array, cache: KVCache, position: int) -> Array:
         """Run layer `index` on a chunk that begins at `position`, which the cache must have reached
@@ -57,16 +67,14 @@ class Transformer:
         # [n_seq, d] -> [n_seq, d]
         if not 0 <= index < self.config.n_layers:
             raise ValueError(f"layer {index} does not exist: there are {self.config.n_layers}")
-        x = x + self._attention(index, x, cache, position)
-        return x + self._feed_forward(index, x)
+        w = self.weights.layers[index]
+        x = x + self._norm(self._attention(index, x, cache, position), w.post_attention_norm)
+        return x + self._norm(self._feed_forward(index, x), w.post_ffn_norm)
 
     def logits(self, x: Array) -> Array:
         """Unnormalised log-probabilities of the next token, for each row."""
         # [n_seq, d] -> [n_seq, vocab]
-        return (
-            rms_norm(self.arrays, x, self.weights.final_norm, self.config.rms_norm_eps)
-            @ self.weights.unembedding
-        )
+        return self._norm(x, self.weights.final_norm) @ self.weights.unembedding
 
     def forward(self, ids: Sequence[int] | NDArray[np.integer], cache: KVCache, rows: int = 1) -> Array:
         """Append `ids` to the cached sequence and return the logits of the last `rows` of them.
@@ -94,28 +102,42 @@ class Transformer:
 
     def _attention(self, index: int, x: Array, cache: KVCache, position: int) -> Array:
         # [n_seq, d] -> [n_seq, d]
-        a, c, w = self.arrays, self.config, self.weights.layers[index]
-        qkv = rms_norm(a, x, w.attention_norm, c.rms_norm_eps) @ w.qkv
+        a, c, w, lora = self.arrays, self.config, self.weights.layers[index], self._deltas(index)
+        qkv = project(self._norm(x, w.attention_norm), w.qkv, lora.qkv)
+        if w.qkv_bias is not None:
+            qkv = qkv + w.qkv_bias
         # Queries and keys turn by the same angles, so their heads turn together; the values follow unturned.
         heads = a.xp.reshape(qkv, (x.shape[0], c.n_heads + 2 * c.n_kv_heads, c.head_dim))
-        cos, sin = self._angles(position, x.shape[0])
-        qk = rotate(a, heads[:, : -c.n_kv_heads, :], cos, sin)
+        cos, sin = self._angles(index, position, x.shape[0])
+        qk = rotate(a, self._norm(heads[:, : -c.n_kv_heads, :], w.qk_norm), cos, sin)
         k = a.xp.permute_dims(qk[:, c.n_heads :, :], (1, 0, 2))
         v = a.xp.permute_dims(heads[:, -c.n_kv_heads :, :], (1, 0, 2))
         keys, values = cache.extend(index, position, k, v)
-        return causal_attention(a, qk[:, : c.n_heads, :], keys, values) @ w.output
+        window = c.layers[index].window
+        mixed = causal_attention(a, qk[:, : c.n_heads, :], keys, values, c.attention_scale, window)
+        return project(mixed, w.output, lora.output)
 
     def _feed_forward(self, index: int, x: Array) -> Array:
         # [n_seq, d] -> [n_seq, d]
-        a, w = self.arrays, self.weights.layers[index]
-        gate_up = rms_norm(a, x, w.ffn_norm, self.config.rms_norm_eps) @ w.gate_up
-        gate, up = gate_up[:, : self.config.intermediate_size], gate_up[:, self.config.intermediate_size :]
-        return (silu(a, gate) * up) @ w.down
+        w, lora, n = self.weights.layers[index], self._deltas(index), self.config.intermediate_size
+        gate_up = project(self._norm(x, w.ffn_norm), w.gate_up, lora.gate_up)
+        gate = _ACTIVATIONS[self.config.activation](self.arrays, gate_up[:, :n])
+        return project(gate * gate_up[:, n:], w.down, lora.down)
 
-    def _angles(self, position: int, n_seq: int) -> tuple[Array, Array]:
+    def _deltas(self, index: int) -> LayerDeltas:
+        return UNCHANGED if self.deltas is None else self.deltas[index]
+
+    def _norm(self, x: Array, weight: Array | None) -> Array:
+        """RMS-norm over the last axis; without a weight this model has no norm there."""
+        # [..., d], [d] or [n_head, d] -> [..., d]
+        return x if weight is None else rms_norm(self.arrays, x, weight, self.config.rms_norm_eps)
+
+    def _angles(self, index: int, position: int, n_seq: int) -> tuple[Array, Array]:
         """Cosines and sines of the rotary angles, which grow with the position: float64 first."""
         # -> [n_seq, 1, d/2] twice
-        d = self.config.head_dim
-        frequencies = self.config.rope_theta ** -(np.arange(0, d, 2) / d) / self.weights.rope_factors
-        angles = np.arange(position, position + n_seq)[:, None, None] * frequencies
-        return self.arrays.from_numpy(np.cos(angles)), self.arrays.from_numpy(np.sin(angles))
+        angles = np.arange(position, position + n_seq)[:, None, None] * self.weights.layers[index].frequencies
+        magnitude = self.config.layers[index].rope.magnitude
+        return (
+            self.arrays.from_numpy(np.cos(angles) * magnitude),
+            self.arrays.from_numpy(np.sin(angles) * magnitude),
+        )

@@ -112,7 +112,7 @@ class HostFunctionsV1(HostCalls):
             "num_kv_heads": config.n_kv_heads,
             "intermediate_size": config.intermediate_size,
             "max_seq_len": self._model.context_length,
-            "rope_theta": config.rope_theta,
+            "rope_theta": config.rope.theta,
             "rms_norm_eps": config.rms_norm_eps,
         }
         return put(
