@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,7 @@ class LocalModel:
     def _request(self, step: Step, text: str) -> GenerationRequest:
         from realm_reference.orchestration import GenerationRequest
 
-        model, sampling = self._orchestrator.model, step.sampling
+        model = self._orchestrator.model
         if step.chat and model.chat is not None:
             try:
                 text = model.chat.render([{"role": "user", "content": text}])
@@ -57,17 +56,7 @@ class LocalModel:
             raise StepFailed(
                 f"its prompt has {prompt.tokens} tokens; the context holds {model.context_length}"
             )
-        return GenerationRequest(
-            prompt=prompt,
-            max_tokens=min(sampling.max_tokens, room),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
-            stop=sampling.stop,
-        )
+        return GenerationRequest(prompt=prompt, **step.sampling.within(room))
 
 
 class NoServer(Exception):

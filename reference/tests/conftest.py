@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from realm_abi.sandbox import Runtime
 from realm_reference.engine import Engine
 from realm_reference.model.fetch import fetch
 from realm_reference.model.model import Model, load_model
+from realm_reference.model.transformer import Transformer
 from realm_reference.orchestration import Orchestrator
 from realm_reference.server.access.auth import Authenticator
 from realm_reference.server.access.tenancy import Tenancy
@@ -243,3 +245,28 @@ async def start_server(tiny_model: Model) -> AsyncIterator[StartServer]:
             return Server(service, running)
 
         yield start
+
+
+@pytest.fixture
+async def server(start_server: StartServer) -> Server:
+    """A server without keys."""
+    return await start_server()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client of it: paths are enough."""
+    async with aiohttp.ClientSession(server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def slow_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step takes at least 20 ms, so that a test can act between two tokens."""
+    original = Transformer.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.02)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(Transformer, "forward", forward)

@@ -23,22 +23,21 @@ from realm_reference.orchestration.hostcalls import MODEL_HANDLE
 from realm_reference.orchestration.hostfunctions_v1 import HostFunctionsV1
 from realm_reference.orchestration.hostfunctions_v2 import HostFunctionsV2
 from realm_reference.orchestration.limits import GuestLimits
+from realm_reference.orchestration.output import Sink
 from realm_reference.orchestration.request import GenerationRequest, prepare_prompt
 
 EVERY = 25
 LIMITS = Limits(memory_bytes=8 << 20, guest_seconds=0.5, grace_seconds=0.1)
 
 
-class Reader:
+class Reader(Sink):
     """Takes what a guest says; a breach of its limits or its contract cancels it, as any request."""
+
+    cancelled = False
 
     def __init__(self) -> None:
         self.said: list[Token] = []
-        self.cancelled = False
         self._callbacks: list[Callable[[], None]] = []
-
-    def stepped(self, record: object) -> None:
-        del record
 
     def put(self, token: Token) -> None:
         self.said.append(token)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,6 +31,7 @@ from realm_reference.orchestration.hostcalls import MODEL_HANDLE
 from realm_reference.orchestration.hostfunctions_v1 import HostFunctionsV1
 from realm_reference.orchestration.hostfunctions_v2 import HostFunctionsV2
 from realm_reference.orchestration.limits import GuestLimits
+from realm_reference.orchestration.output import Sink
 from realm_reference.orchestration.request import GenerationRequest, prepare_prompt
 
 REQUESTS = 240
@@ -42,7 +43,7 @@ Row = NDArray[np.float64]
 
 
 @dataclass
-class Said:
+class Said(Sink):
     """What one of the three made of a request. `sure` is how many tokens rounding cannot have decided."""
 
     tokens: list[int] = field(default_factory=list)
@@ -59,14 +60,8 @@ class Said:
 
     cancelled = False
 
-    def stepped(self, record: object) -> None:
-        del record
-
     def cancel(self, cause: Failed | None = None) -> None:
         raise AssertionError(f"the guest was stopped: {cause}")
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        del callback
 
 
 # ------------------------------------------------------------------------------- the plain Python loop

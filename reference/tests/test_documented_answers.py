@@ -24,10 +24,10 @@ from realm_mocks.host.functions_v2 import FunctionsV2
 from realm_mocks.host.model import ScriptedModel
 from realm_reference.engine import Engine
 from realm_reference.model.model import Model, load_model
-from realm_reference.orchestration.events import Failed, Token
 from realm_reference.orchestration.hostfunctions_v1 import HostFunctionsV1
 from realm_reference.orchestration.hostfunctions_v2 import HostFunctionsV2
 from realm_reference.orchestration.limits import GuestLimits
+from realm_reference.orchestration.output import Sink
 from realm_reference.orchestration.request import GenerationRequest, Prompt
 
 CONTRACT = load_contract()
@@ -49,22 +49,10 @@ class Memory:
         return self.bytes_
 
 
-class Nobody:
+class Nobody(Sink):
     """Takes tokens for nobody."""
 
     cancelled = False
-
-    def stepped(self, record: object) -> None:
-        del record
-
-    def put(self, token: Token) -> None:
-        del token
-
-    def cancel(self, cause: Failed | None = None) -> None:
-        del cause
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        del callback
 
 
 def mock_host(version: int) -> tuple[Any, int, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ import wasmtime
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 from realm_mocks.server import MockServer, Schedule
-from realm_reference.model.transformer import Transformer
 from realm_reference.orchestration import GuestLimits
 from realm_reference.server.access.tenancy import open_tenancy
 from realm_reference.tenants import keyfile
@@ -47,23 +45,6 @@ async def peer(request: pytest.FixtureRequest, start_server: StartServer) -> Asy
         return
     with MockServer(Schedule(tokens=12)) as mock:
         yield Peer(mock.url, mock.model)
-
-
-@pytest.fixture
-async def server(start_server: StartServer) -> Any:
-    return await start_server()
-
-
-@pytest.fixture
-def slow_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step takes at least 20 ms, so that a test can act between two tokens."""
-    original = Transformer.forward
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(0.02)
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(Transformer, "forward", forward)
 
 
 async def test_sync_and_async_streamed_and_whole_say_the_same(peer: Peer) -> None:

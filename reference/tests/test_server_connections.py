@@ -5,31 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from realm_reference.model.transformer import Transformer
 from realm_reference.server.errors import ApiError
 from realm_reference.server.wire.sse import EventStream
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 StartServer = Callable[..., Awaitable[Any]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-@pytest.fixture
-def slow_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step takes at least 10 ms, so that streams last."""
-    original = Transformer.forward
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(0.01)
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(Transformer, "forward", forward)
 
 
 async def connect(server: Any, data: bytes = b"") -> Streams:

@@ -22,11 +22,6 @@ JSON = b"Content-Type: application/json\r\n"
 StartServer = Callable[..., Awaitable[Any]]
 
 
-@pytest.fixture
-async def server(start_server: StartServer) -> Any:
-    return await start_server()
-
-
 async def exchange(server: Any, *pieces: bytes, pause: float = 0.0) -> bytes:
     """All that the server says to these bytes until it closes the connection."""
     reader, writer = await asyncio.open_connection(server.host, server.port)

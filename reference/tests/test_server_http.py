@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -17,17 +17,6 @@ from realm_reference.tenants.keys import ApiKey, digest_of
 KEY = "realm_alice_0123456789"
 CHAT = "/v1/chat/completions"
 StartServer = Callable[..., Awaitable[Any]]
-
-
-@pytest.fixture
-async def server(start_server: StartServer) -> Any:
-    return await start_server()
-
-
-@pytest.fixture
-async def client(server: Any) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(server.url) as client:
-        yield client
 
 
 async def error_of(response: aiohttp.ClientResponse, status: int) -> dict[str, Any]:

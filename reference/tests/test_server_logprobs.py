@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import aiohttp
@@ -20,17 +20,6 @@ from realm_reference.server.answers.logprobs import ScoreKeeper
 
 CHAT = "/v1/chat/completions"
 StartServer = Callable[..., Awaitable[Any]]
-
-
-@pytest.fixture
-async def server(start_server: StartServer) -> Any:
-    return await start_server()
-
-
-@pytest.fixture
-async def client(server: Any) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(server.url) as client:
-        yield client
 
 
 async def refused(client: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str, Any]:

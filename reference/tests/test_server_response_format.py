@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -25,17 +25,6 @@ COLOURS = {
 
 def schema_format(schema: Any, **more: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, **more}}
-
-
-@pytest.fixture
-async def server(start_server: StartServer) -> Any:
-    return await start_server()
-
-
-@pytest.fixture
-async def client(server: Any) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(server.url) as client:
-        yield client
 
 
 @pytest.mark.parametrize("guest", ["v1", "v2"])

@@ -5,34 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import wasmtime
-from realm_reference.model.transformer import Transformer
 from realm_reference.orchestration import GuestLimits, generation
 
 StartServer = Callable[..., Awaitable[Any]]
 Chunks = list[dict[str, Any]]
-
-
-@pytest.fixture
-async def server(start_server: StartServer) -> Any:
-    return await start_server()
-
-
-@pytest.fixture
-def slow_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step takes at least 20 ms, so that a test can act between two tokens."""
-    original = Transformer.forward
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(0.02)
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(Transformer, "forward", forward)
 
 
 async def send(server: Any, **changes: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

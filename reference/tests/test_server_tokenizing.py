@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -10,17 +10,6 @@ import pytest
 
 StartServer = Callable[..., Awaitable[Any]]
 HELLO = [{"role": "user", "content": "hello world"}]
-
-
-@pytest.fixture
-async def server(start_server: StartServer) -> Any:
-    return await start_server()
-
-
-@pytest.fixture
-async def client(server: Any) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(server.url) as client:
-        yield client
 
 
 async def post(client: aiohttp.ClientSession, path: str, status: int = 200, **body: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,12 +72,6 @@ def model(make_gguf: Callable[..., Path]) -> Model:
 @pytest.fixture
 async def server(start_server: StartServer, model: Model) -> Any:
     return await start_server(model=model)
-
-
-@pytest.fixture
-async def client(server: Any) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(server.url) as client:
-        yield client
 
 
 async def refused(client: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str, Any]:

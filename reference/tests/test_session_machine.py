@@ -26,10 +26,11 @@ from realm_mocks.host.functions_v2 import FunctionsV2
 from realm_mocks.host.model import ScriptedModel
 from realm_reference.engine import Engine
 from realm_reference.model.model import Model, load_model
-from realm_reference.orchestration.events import Failed, Token
+from realm_reference.orchestration.events import Failed
 from realm_reference.orchestration.hostcalls import MODEL_HANDLE
 from realm_reference.orchestration.hostfunctions_v2 import HostFunctionsV2
 from realm_reference.orchestration.limits import GuestLimits
+from realm_reference.orchestration.output import Sink
 from realm_reference.orchestration.request import GenerationRequest, Prompt
 
 GUESTS = 3
@@ -50,22 +51,13 @@ class Memory:
         return self.bytes_
 
 
-class Nobody:
+class Nobody(Sink):
     """Takes tokens for nobody."""
 
     cancelled = False
 
-    def stepped(self, record: object) -> None:
-        del record
-
-    def put(self, token: Token) -> None:
-        del token
-
     def cancel(self, cause: Failed | None = None) -> None:
         raise AssertionError(cause)
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        del callback
 
 
 class Host(Protocol):

@@ -25,6 +25,7 @@ from realm_reference.orchestration.events import Failed
 from realm_reference.orchestration.hostcalls import MODEL_HANDLE
 from realm_reference.orchestration.hostfunctions_v2 import HostFunctionsV2
 from realm_reference.orchestration.limits import GuestLimits
+from realm_reference.orchestration.output import Sink
 from realm_reference.orchestration.request import GenerationRequest, Prompt
 
 CONTEXT = 12
@@ -46,18 +47,12 @@ QUICK = settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.r
 
 
 @dataclass
-class Sink:
+class Listener(Sink):
     """Takes no tokens; tells who wants to know of a cancellation."""
 
     cancelled: bool = False
     wake: list[Callable[[], None]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def put(self, token: object) -> None:
-        del token
-
-    def stepped(self, record: object) -> None:
-        del record
 
     def cancel(self, cause: Failed | None = None) -> None:
         del cause
@@ -78,7 +73,7 @@ class Guest:
     """Plays a plan on host functions and writes down every answer, with the bits of the logits."""
 
     def __init__(self, model: Model, engine: Engine) -> None:
-        self.sink = Sink()
+        self.sink = Listener()
         request = GenerationRequest(Prompt("", 0, add_bos=False), max_tokens=1)
         self.host = HostFunctionsV2(model, engine, request, self.sink, GuestLimits(sessions=3))
         self._vocab_size = model.transformer.vocab_size

@@ -7,13 +7,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 from jinja2 import meta
 
 from realm_reference.model.errors import ChatTemplateError
 from realm_reference.model.gguf import GGUFFile
 from realm_reference.model.template_budget import TemplateLimit
-from realm_reference.model.template_sandbox import TemplateEnvironment
+from realm_reference.model.template_sandbox import (
+    COMPILE_FAULTS,
+    RENDER_FAULTS,
+    TemplateEnvironment,
+    one_line,
+)
 
 
 class ChatTemplate:
@@ -28,8 +32,10 @@ class ChatTemplate:
         try:
             self._template = self._environment.compile_bounded(source)
             self._variables = meta.find_undeclared_variables(self._environment.parse(source))
-        except (jinja2.TemplateError, ArithmeticError, RecursionError, SyntaxError, ValueError) as error:
-            raise ChatTemplateError(f"the model's chat template does not compile: {_line(error)}") from None
+        except COMPILE_FAULTS as error:
+            raise ChatTemplateError(
+                f"the model's chat template does not compile: {one_line(error)}"
+            ) from None
 
     @classmethod
     def from_gguf(
@@ -74,19 +80,8 @@ class ChatTemplate:
         try:
             return self._environment.render_bounded(self._template, variables)
         except TemplateLimit as error:
-            raise ChatTemplateError(f"the model's chat template was stopped: {_line(error)}") from None
-        except (
-            jinja2.TemplateError,
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            ValueError,
-            RecursionError,
-        ) as error:
+            raise ChatTemplateError(f"the model's chat template was stopped: {one_line(error)}") from None
+        except RENDER_FAULTS as error:
             raise ChatTemplateError(
-                f"the model's chat template refused the messages: {_line(error)}"
+                f"the model's chat template refused the messages: {one_line(error)}"
             ) from None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

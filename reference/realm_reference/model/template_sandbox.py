@@ -13,7 +13,7 @@ import datetime
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 import jinja2
 from jinja2 import nodes
@@ -26,6 +26,22 @@ from jinja2.visitor import NodeTransformer
 from realm_reference.model.template_budget import Budget, TemplateLimit, price, price_of_product
 
 _MAX_INDENT = 8
+
+# What a stranger's template raises, apart from TemplateLimit, when it is compiled and when it is rendered.
+COMPILE_FAULTS: Final = (jinja2.TemplateError, ArithmeticError, RecursionError, SyntaxError, ValueError)
+RENDER_FAULTS: Final = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RecursionError,
+)
+
+
+def one_line(error: BaseException) -> str:
+    """What a template's failure says, on one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _names(text: str) -> frozenset[str]:

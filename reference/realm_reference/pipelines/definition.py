@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import secrets
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from realm_reference.pipelines.prompts import StepTemplate
@@ -22,6 +23,11 @@ class Sampling:
     repetition_penalty: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+
+    def within(self, room: int) -> dict[str, Any]:
+        """As a request for a generation names them; at most `room` tokens, and with a seed."""
+        seed = secrets.randbits(32) if self.seed is None else self.seed
+        return asdict(replace(self, max_tokens=min(self.max_tokens, room), seed=seed))
 
 
 @dataclass(frozen=True)

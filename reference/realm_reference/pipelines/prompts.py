@@ -11,7 +11,12 @@ import jinja2
 from jinja2 import meta
 
 from realm_reference.model.template_budget import TemplateLimit
-from realm_reference.model.template_sandbox import TemplateEnvironment
+from realm_reference.model.template_sandbox import (
+    COMPILE_FAULTS,
+    RENDER_FAULTS,
+    TemplateEnvironment,
+    one_line,
+)
 
 MAX_TEMPLATE: Final = 16 * 1024
 
@@ -33,9 +38,9 @@ class StepTemplate:
             wanted = meta.find_undeclared_variables(self._environment.parse(source))
             self._template = self._environment.compile_bounded(source)
         except jinja2.TemplateSyntaxError as error:
-            raise TemplateFault(f"line {error.lineno} of the template: {_line(error)}") from None
-        except (jinja2.TemplateError, ArithmeticError, RecursionError, SyntaxError, ValueError) as error:
-            raise TemplateFault(f"the template does not compile: {_line(error)}") from None
+            raise TemplateFault(f"line {error.lineno} of the template: {one_line(error)}") from None
+        except COMPILE_FAULTS as error:
+            raise TemplateFault(f"the template does not compile: {one_line(error)}") from None
         self.names = frozenset(wanted - self._environment.globals.keys())
 
     def render(self, fields: Mapping[str, str]) -> str:
@@ -43,17 +48,6 @@ class StepTemplate:
         try:
             return self._environment.render_bounded(self._template, fields)
         except TemplateLimit as error:
-            raise TemplateFault(f"the template was stopped: {_line(error)}") from None
-        except (
-            jinja2.TemplateError,
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            ValueError,
-            RecursionError,
-        ) as error:
-            raise TemplateFault(f"the template failed: {_line(error)}") from None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+            raise TemplateFault(f"the template was stopped: {one_line(error)}") from None
+        except RENDER_FAULTS as error:
+            raise TemplateFault(f"the template failed: {one_line(error)}") from None

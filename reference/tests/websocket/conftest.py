@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
 import pytest
-from realm_reference.model.transformer import Transformer
 
 Json = dict[str, Any]
 
@@ -81,27 +79,9 @@ async def connect() -> AsyncIterator[Connect]:
 
 
 @pytest.fixture
-async def server(start_server: Callable[..., Awaitable[Any]]) -> Any:
-    """A server without keys."""
-    return await start_server()
-
-
-@pytest.fixture
 async def client(server: Any, connect: Connect) -> Client:
     """A connection to it."""
     return await connect(server)
-
-
-@pytest.fixture
-def slow_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step takes at least 20 ms, so that a test can act between two tokens."""
-    original = Transformer.forward
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(0.02)
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(Transformer, "forward", forward)
 
 
 @pytest.fixture

@@ -38,17 +38,7 @@ async def prepare(
             f" and 'max_tokens' asks for {sampling.max_tokens} more.",
             "context_length_exceeded",
         )
-    return replace(
-        counted,
-        max_tokens=min(sampling.max_tokens, room),
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        repetition_penalty=sampling.repetition_penalty,
-        seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
-        stop=sampling.stop,
-    )
+    return replace(counted, **sampling.within(room))
 
 
 def _counted(service: Service, tenant: str, text: str, chat: bool) -> GenerationRequest:
