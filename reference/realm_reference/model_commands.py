@@ -87,14 +87,12 @@ def _describe(file: GGUFFile) -> list[tuple[str, str]]:
     names = [tokenizer.vocabulary.texts[i] for i in tokenizer.eos_ids]
     kind = "byte-level BPE" if tokenizer.vocabulary.byte_level else "SentencePiece BPE"
     template = file.metadata.get("tokenizer.chat_template")
+    parameters = sum(file.count(name) for name in file.tensors)
     return [
         ("file", f"{file.path} ({_mebibytes(file.path.stat().st_size)})"),
         ("name", str(file.metadata.get("general.name", "unknown"))),
         ("licence", str(file.metadata.get("general.license", "unknown"))),
-        (
-            "architecture",
-            f"{config.architecture}, {sum(file.count(name) for name in file.tensors) / 1e6:.1f} M parameters",
-        ),
+        ("architecture", f"{config.architecture}, {parameters / 1e6:.1f} M parameters"),
         ("encoding", ", ".join(f"{name} {_mebibytes(size)}" for name, size in encodings.most_common())),
         ("context", f"{config.context_length} tokens"),
         (

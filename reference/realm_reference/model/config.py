@@ -57,8 +57,8 @@ _FAMILIES: Final = {
     "llama": _Family(interleaved_rope=True),
     "qwen2": _Family(qkv_bias=True),
     "qwen3": _Family(qk_norm=True),
-    # The report (https://arxiv.org/abs/2503.19786, section 2) has what the files lack: five windowed layers to
-    # one that sees everything, and the bases of both. Of its sizes the 27B alone has 62 layers.
+    # The report (https://arxiv.org/abs/2503.19786, section 2) has what the files lack: five windowed layers
+    # to one that sees everything, and the bases of both. Of its sizes the 27B alone has 62 layers.
     "gemma3": _Family(
         qk_norm=True,
         post_norms=True,
@@ -116,7 +116,9 @@ class LlamaConfig:
 
     @classmethod
     def from_gguf(cls, file: GGUFFile) -> LlamaConfig:
-        """Read and check the metadata; raises ModelFileError for another architecture or an unusable value."""
+        """Read and check the metadata; raises ModelFileError for an architecture of another family or an
+        unusable value.
+        """
         architecture = str(file.metadata.get("general.architecture"))
         family = _FAMILIES.get(architecture)
         if family is None:
@@ -185,9 +187,8 @@ def _rope(read: _Reader) -> Rope:
     if method == "yarn":
         if theta <= 1 or factor < 1:
             raise read.file.error(f"it scales its positions by {factor:g} with the base {theta:g}", _PLAIN)
-        return Rope(
-            theta, factor, Yarn(read.integer("rope.scaling.original_context_length", 1, _MAX_CONTEXT))
-        )
+        original = read.integer("rope.scaling.original_context_length", 1, _MAX_CONTEXT)
+        return Rope(theta, factor, Yarn(original))
     raise read.file.error(
         f"it scales its positions by {str(method)[:40]!r}", "the reference knows 'none', 'linear' and 'yarn'"
     )

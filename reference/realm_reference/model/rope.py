@@ -27,7 +27,7 @@ class Yarn:
 
 @dataclass(frozen=True)
 class Rope:
-    """The rotary frequencies of a layer: powers of `theta`, slowed by `factor` (by parts of it with `yarn`)."""
+    """The rotary frequencies of a layer: powers of `theta`, slowed by `factor` (with `yarn`, some of them)."""
 
     theta: float
     factor: float = 1.0
