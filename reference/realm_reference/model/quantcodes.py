@@ -10,39 +10,16 @@ Source of the encodings: https://github.com/ggml-org/ggml/blob/master/src/ggml-c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from numpy.typing import NDArray
 
+from realm_reference.compute.jit.packing import Codes
+
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Codes:
-    """A matrix [rows, columns]: value[r, c] = scale[r, c // group] * codes[r, c] + minimum[r, c // group].
-
-    `bits` is 4 for codes 0 to 15, or 8 for codes -128 to 127. Without a `minimum` it is 0.
-    """
-
-    bits: int
-    codes: NDArray[np.int8]  # [rows, columns]
-    scale: Floats  # [rows, columns / group]
-    minimum: Floats | None = None  # [rows, columns / group]
-
-    @property
-    def group(self) -> int:
-        """Columns that share a scale."""
-        return int(self.codes.shape[1] // self.scale.shape[1])
-
-    def values(self) -> Floats:
-        """The matrix in float32."""
-        # -> [rows, columns]
-        values = self.codes.astype(np.float32) * np.repeat(self.scale, self.group, axis=1)
-        return values if self.minimum is None else values + np.repeat(self.minimum, self.group, axis=1)
 
 
 def decode(raw: Bytes, kind: GGMLQuantizationType) -> Codes | None:
@@ -72,21 +49,21 @@ def _nibbles(packed: Bytes) -> Bytes:
 
 def _q4_0(blocks: Bytes) -> Codes:
     scale = _halves(blocks, 0)  # values are scale * (code - 8); both products are exact
-    return Codes(4, _flat(_nibbles(blocks[..., 2:])), scale, -8 * scale)
+    return Codes(_flat(_nibbles(blocks[..., 2:])), scale, -8 * scale)
 
 
 def _q4_1(blocks: Bytes) -> Codes:
-    return Codes(4, _flat(_nibbles(blocks[..., 4:])), _halves(blocks, 0), _halves(blocks, 2))
+    return Codes(_flat(_nibbles(blocks[..., 4:])), _halves(blocks, 0), _halves(blocks, 2))
 
 
 def _q5_0(blocks: Bytes) -> Codes:
     fifth = np.unpackbits(blocks[..., 2:6], axis=-1, bitorder="little")
     codes = (_nibbles(blocks[..., 6:]) | fifth << 4).astype(np.int8) - np.int8(16)
-    return Codes(8, _flat(codes), _halves(blocks, 0))
+    return Codes(_flat(codes), _halves(blocks, 0))
 
 
 def _q8_0(blocks: Bytes) -> Codes:
-    return Codes(8, _flat(blocks[..., 2:].view(np.int8)), _halves(blocks, 0))
+    return Codes(_flat(blocks[..., 2:].view(np.int8)), _halves(blocks, 0))
 
 
 def _q4_k(blocks: Bytes) -> Codes:
@@ -97,7 +74,7 @@ def _q4_k(blocks: Bytes) -> Codes:
     minima = np.concatenate([high & 63, (mixed >> 4) | (high >> 2 & 48)], axis=-1)
     scale = _halves(blocks, 0)[..., None] * scales.astype(np.float32)
     minimum = _halves(blocks, 2)[..., None] * minima.astype(np.float32)
-    return Codes(4, _flat(_nibbles(quarters)), scale.reshape(rows, -1), -minimum.reshape(rows, -1))
+    return Codes(_flat(_nibbles(quarters)), scale.reshape(rows, -1), -minimum.reshape(rows, -1))
 
 
 def _q6_k(blocks: Bytes) -> Codes:
@@ -107,7 +84,7 @@ def _q6_k(blocks: Bytes) -> Codes:
     high = blocks[..., 128:192].reshape(rows, n, 2, 1, 32) >> shifts & 3
     codes = (low | high << 4).astype(np.int8) - np.int8(32)
     scale = _halves(blocks, 208)[..., None] * blocks[..., 192:208].view(np.int8).astype(np.float32)
-    return Codes(8, _flat(codes), scale.reshape(rows, -1))
+    return Codes(_flat(codes), scale.reshape(rows, -1))
 
 
 _DECODERS: Final[dict[GGMLQuantizationType, Callable[[Bytes], Codes]]] = {
