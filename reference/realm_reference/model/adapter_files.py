@@ -43,20 +43,23 @@ def load_adapter(name: str, path: str | Path, config: LlamaConfig) -> Adapter:
             f"{name[:80]!r} is no name for an adapter; take up to 64 letters, digits, '.', '_' and '-'"
         )
     if path.suffix == ".gguf":
-        parts = _read_gguf(path)
-        return assemble(name, _in_split_order(parts, config), config, lambda fault: _error(path, fault))
-    return assemble(name, read_peft(path, config), config, lambda fault: _error(path, fault))
+        parts = _read_gguf(path, config.architecture)
+        if config.interleaved_rope:
+            parts = _in_split_order(parts, config.head_dim)
+    else:
+        parts = read_peft(path, config.n_layers)
+    return assemble(name, parts, config, lambda fault: _error(path, fault))
 
 
 def _error(path: Path, fault: str) -> AdapterFileError:
     return AdapterFileError(f"the adapter {path}: {fault}; {_REMEDY}")
 
 
-def _read_gguf(path: Path) -> dict[tuple[int, Target], Part]:
+def _read_gguf(path: Path, architecture: str) -> dict[tuple[int, Target], Part]:
     if not path.is_file():
         raise AdapterFileError(f"the adapter {path}: no such file; give a .gguf file or a folder of PEFT's")
     file = open_gguf(path)
-    alpha = _alpha(file)
+    alpha = _alpha(file, architecture)
     parts: dict[tuple[int, Target], Part] = {}
     for tensor in file.tensors:
         match = _GGUF_TENSOR.fullmatch(tensor)
@@ -76,16 +79,13 @@ def _read_gguf(path: Path) -> dict[tuple[int, Target], Part]:
     return parts
 
 
-def _alpha(file: GGUFFile) -> float:
-    """The file's alpha, after it has said that it is a plain LoRA for an architecture that is run."""
-    wanted = {
-        "general.type": "adapter",
-        "adapter.type": "lora",
-        "general.architecture": "llama",
-    }
+def _alpha(file: GGUFFile, architecture: str) -> float:
+    """The file's alpha, after it has said that it is a plain LoRA for a model of this architecture."""
+    wanted = {"general.type": "adapter", "adapter.type": "lora", "general.architecture": architecture}
     for key, value in wanted.items():
-        if file.metadata.get(key) != value:
-            raise _error(file.path, f"its {key} is {str(file.metadata.get(key))[:40]!r}, not {value!r}")
+        if (given := file.metadata.get(key)) != value:
+            said = "missing" if given is None else repr(str(given)[:40])
+            raise _error(file.path, f"its {key} is {said}, not {value!r}")
     if file.metadata.get("adapter.alora.invocation_tokens"):
         raise _error(file.path, "it is an adapter that tokens switch on (aLoRA), which the reference has not")
     alpha = file.metadata.get("adapter.lora.alpha")
@@ -94,15 +94,13 @@ def _alpha(file: GGUFFile) -> float:
     return float(alpha)
 
 
-def _in_split_order(
-    parts: dict[tuple[int, Target], Part], config: LlamaConfig
-) -> dict[tuple[int, Target], Part]:
+def _in_split_order(parts: dict[tuple[int, Target], Part], head_dim: int) -> dict[tuple[int, Target], Part]:
     """The rows of q and k as the weights have them: the file's are in the GGUF's order, as its model's are.
     Rows that are not whole heads stay, for `assemble` to refuse.
     """
     return {
-        key: Part(part.name, part.a, split_pairs(part.b, config.head_dim), part.scale)
-        if key[1] in ("q", "k") and part.b.shape[0] % config.head_dim == 0
+        key: Part(part.name, part.a, split_pairs(part.b, head_dim), part.scale)
+        if key[1] in ("q", "k") and len(part.b) % head_dim == 0
         else part
         for key, part in parts.items()
     }

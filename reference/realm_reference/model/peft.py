@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 
 from realm_reference.model.adapters import Floats, Part, Target
-from realm_reference.model.config import LlamaConfig
 from realm_reference.model.errors import AdapterFileError
 
 CONFIG_FILE: Final = "adapter_config.json"
@@ -58,9 +57,9 @@ _REFUSED: Final = {
 }
 
 
-def read_peft(path: Path, model: LlamaConfig) -> dict[tuple[int, Target], Part]:
+def read_peft(path: Path, n_layers: int) -> dict[tuple[int, Target], Part]:
     """The parts of the adapter in the folder `path`, or in the .safetensors file `path` beside its
-    configuration. AdapterFileError for whatever is missing, unknown or not done.
+    configuration, for a model of `n_layers`. AdapterFileError for whatever is missing, unknown or not done.
     """
     if not path.exists():
         raise AdapterFileError(f"the adapter {path}: no such file; give a .gguf file or a folder of PEFT's")
@@ -83,7 +82,7 @@ def read_peft(path: Path, model: LlamaConfig) -> dict[tuple[int, Target], Part]:
         if key in parts:
             raise _error(weights, f"{module} is there twice")
         parts[key] = Part(module, a, b, config.scale_of(module, a.shape[0]))
-    config.check_whole({part.name for part in parts.values()}, model.n_layers)
+    config.check_whole({part.name for part in parts.values()}, n_layers)
     return parts
 
 
