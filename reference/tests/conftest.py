@@ -74,6 +74,51 @@ def make_gguf(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def mixed_gguf(make_gguf: Callable[..., Path]) -> Path:
+    """The tiny model, wider, with a matrix in each encoding of quantised or half-precision numbers."""
+    hidden, ffn, kinds = 256, 512, iter(["Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q6_K", "Q8_0", "F16", "BF16"] * 2)
+    shapes = {"attn_q": (hidden, hidden), "attn_k": (64, hidden), "attn_v": (64, hidden)}
+    shapes |= {"attn_output": (hidden, hidden), "ffn_gate": (ffn, hidden), "ffn_up": (ffn, hidden)}
+    shapes |= {"ffn_down": (hidden, ffn)}
+    tensors: dict[str, Any] = {
+        f"blk.{i}.{name}.weight": encoded_rows(next(kinds), *shape, seed=i)
+        for i in range(_LAYERS)
+        for name, shape in shapes.items()
+    }
+    tensors["token_embd.weight"] = encoded_rows("Q8_0", len(_vocabulary()), hidden, seed=5)
+    tensors |= {
+        f"blk.{i}.{n}_norm.weight": np.ones(hidden, np.float32) for i in (0, 1) for n in ("attn", "ffn")
+    }
+    tensors["output_norm.weight"] = np.ones(hidden, np.float32)
+    sizes = {"embedding_length": hidden, "feed_forward_length": ffn, "rope.dimension_count": 32}
+    heads = {"attention.head_count": 8, "attention.head_count_kv": 2}
+    return make_gguf({f"llama.{key}": value for key, value in (sizes | heads).items()}, tensors)
+
+
+def encoded_rows(
+    kind: str, rows: int, columns: int, *, seed: int
+) -> tuple[np.ndarray, gguf.GGMLQuantizationType]:
+    """Numbers of order 1 / sqrt(columns) as bytes of an encoding: random codes, and scales of that order."""
+    encoding = gguf.GGMLQuantizationType[kind]
+    draw = np.random.default_rng(seed)
+    width = columns**-0.5
+    if kind in ("F16", "BF16"):
+        return gguf.quants.quantize(
+            (draw.standard_normal((rows, columns)) * width).astype(np.float32), encoding
+        ), encoding
+    values, size = gguf.GGML_QUANT_SIZES[encoding]
+    raw = draw.integers(0, 256, (rows, columns // values, size), np.uint8)
+    step = {"Q4_0": 5, "Q4_1": 5, "Q4_K": 150, "Q5_0": 9, "Q6_K": 1400, "Q8_0": 74}[kind]
+    begin = 208 if kind == "Q6_K" else 0
+    scales = draw.uniform(0.5, 1.5, (rows, columns // values, 1)) * width / step
+    raw[..., begin : begin + 2] = scales.astype(np.float16).view(np.uint8)
+    if kind in ("Q4_1", "Q4_K"):  # the minimum, which makes the mean about zero
+        offset = -7.5 * scales if kind == "Q4_1" else 7.5 * scales
+        raw[..., 2:4] = offset.astype(np.float16).view(np.uint8)
+    return raw.reshape(rows, -1), encoding
+
+
 def write_tiny_gguf(
     path: Path, metadata: dict[str, Any] | None = None, tensors: dict[str, Any] | None = None
 ) -> None:
@@ -91,7 +136,9 @@ def write_tiny_gguf(
         elif value is not None:
             writer.add_array(key, value)
     for name, values in (_tensors() | (tensors or {})).items():
-        if values is not None:
+        if isinstance(values, tuple):  # encoded rows and their encoding
+            writer.add_tensor(name, values[0], raw_dtype=values[1])
+        elif values is not None:
             writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -149,15 +149,19 @@ class GGUFFile:
         info = self.tensors.get(name)
         if info is None:
             raise self.error(f"the tensor {name} is missing")
-        raw = np.frombuffer(self._data, np.uint8, info.n_bytes, info.offset)
         try:
-            values: NDArray[np.float32] = dequantize(raw.reshape(*info.shape[:-1], -1), info.kind)
+            values: NDArray[np.float32] = dequantize(self.encoded(info), info.kind)
         except NotImplementedError:
             raise self.error(
                 f"the tensor {name} is encoded as {info.kind.name}, which cannot be read"
             ) from None
         # Float32 is not converted and would stay a view of the file, which may change under a running server.
         return values.reshape(info.shape).copy() if info.kind == GGMLQuantizationType.F32 else values
+
+    def encoded(self, info: TensorInfo) -> NDArray[np.uint8]:
+        """The bytes of a tensor as they are, [..., bytes of a row]: a view of the file."""
+        raw = np.frombuffer(self._data, np.uint8, info.n_bytes, info.offset)
+        return raw.reshape(*info.shape[:-1], -1)
 
     def count(self, name: str) -> int:
         """The number of numbers in a tensor."""

@@ -95,3 +95,6 @@ _DECODERS: Final[dict[GGMLQuantizationType, Callable[[Bytes], Codes]]] = {
     GGMLQuantizationType.Q6_K: _q6_k,
     GGMLQuantizationType.Q8_0: _q8_0,
 }
+
+CODED: Final = frozenset(_DECODERS)
+"""The encodings that are made of codes."""
