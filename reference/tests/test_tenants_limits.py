@@ -296,7 +296,11 @@ def test_tenants_have_what_is_written_and_else_the_defaults(tmp_path: Path) -> N
         ),
         ("[tenants.acme]\ncontext = '1'\n", "line 2: tenants.acme.context must be a whole number"),
         ("[tenants.'a c']\n", "line 1: tenants.a c is not a tenant: 3 to 64"),
-        ("[tenants.acme]\nadapter = 'x'\n", "line 2: tenants.acme.adapter is not supported yet"),
+        ("[tenants.acme]\nadapter = 1\n", "line 2: tenants.acme.adapter must be an adapter, as realm serve"),
+        ("[tenants.acme]\nadapters = 'x'\n", "line 2: tenants.acme.adapters must be a list of adapters"),
+        ("[tenants.acme]\nadapters = ['x', '']\n", "line 2: tenants.acme.adapters must be a list"),
+        ("[defaults]\nadapter = 'x'\n", "line 2: defaults.adapter is for single tenants"),
+        ("[defaults]\nadapters = ['x']\n", "line 2: defaults.adapters is for single tenants"),
         ("[tenants.acme]\nguest = 1\n", "line 2: tenants.acme.guest must be the path"),
         ("[defaults]\nguest = 'x.wasm'\n", "line 2: defaults.guest is for single tenants"),
         ("[defaults]\nrequests_burst = 9\n", "line 2: defaults.requests_burst needs requests_per_minute"),
@@ -311,6 +315,14 @@ def test_errors_say_where_and_what(tmp_path: Path, text: str, says: str) -> None
         load_policies(written(tmp_path / "tenants.toml", text))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_adapters_belong_to_the_tenants_that_name_them(tmp_path: Path) -> None:
+    text = "[tenants.acme]\nadapter = 'fr'\nadapters = ['de', 'it']\n[tenants.beta]\nadapters = ['de']\n"
+    policies = load_policies(written(tmp_path / "tenants.toml", text))
+    acme, both = frozenset({"acme"}), frozenset({"acme", "beta"})
+    assert policies.adapters == {"fr": acme, "it": acme, "de": both}
+    assert (policies.of("acme").adapter, policies.of("beta").adapter) == ("fr", None)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ tokens_per_day = 1000000    # from midnight to midnight, UTC
 [tenants.acme]
 concurrency = 16
 guest = "guests/acme.wasm"  # its own module, beside this file
+adapter = "acme-fr"         # a LoRA adapter for its requests that name none
+adapters = ["acme-de"]      # more that are its own: what a tenant has here is for nobody else
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class PolicyError(Exception):
 
 @dataclass(frozen=True)
 class Policy:
-    """A tenant's limits; None is no limit, no `guest` is the server's."""
+    """A tenant's limits; None is no limit, no `guest` is the server's. `adapters` are its own, the one among
+    them that it gets unasked included.
+    """
 
     requests_per_minute: int | None = None
     requests_burst: int | None = None
@@ -44,9 +48,12 @@ class Policy:
     context: int | None = None
     tokens_per_day: int | None = None
     guest: Path | None = None
+    adapter: str | None = None
+    adapters: frozenset[str] = frozenset()
 
 
-_NUMBERS: Final = tuple(item.name for item in fields(Policy) if item.name != "guest")
+_OTHERS: Final = ("guest", "adapter", "adapters")
+_NUMBERS: Final = tuple(item.name for item in fields(Policy) if item.name not in _OTHERS)
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,15 @@ class Policies:
     def guests(self) -> dict[str, Path]:
         """The modules of tenants that have their own."""
         return {tenant: policy.guest for tenant, policy in self.named.items() if policy.guest}
+
+    @property
+    def adapters(self) -> dict[str, frozenset[str]]:
+        """The tenants of each adapter that is not for everybody."""
+        owned = {name for policy in self.named.values() for name in policy.adapters}
+        return {
+            name: frozenset(tenant for tenant, policy in self.named.items() if name in policy.adapters)
+            for name in owned
+        }
 
     @property
     def have_quota(self) -> bool:
@@ -97,6 +113,9 @@ class _Reader:
         defaults = self._policy("defaults", tables.get("defaults", {}), Policy())
         if defaults.guest is not None:
             raise self._wrong("defaults", "guest", "is for single tenants; all have: realm serve --wasm")
+        if defaults.adapters:
+            name = "adapter" if defaults.adapter else "adapters"
+            raise self._wrong("defaults", name, "is for single tenants; all may use: realm serve --adapter")
         named = tables.get("tenants", {})
         if not isinstance(named, dict):
             raise self._wrong("tenants", "", "must be tables: [tenants.NAME]")
@@ -118,19 +137,29 @@ class _Reader:
                 if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
                     raise self._wrong(where, name, f"must be a whole number from 1 to 10^12, not {value!r}")
                 values[name] = value
-            elif name == "guest" and isinstance(value, str) and value:
-                values[name] = self._path.parent / value
-            elif name == "adapter":
-                raise self._wrong(where, name, "is not supported yet: this server has no LoRA adapters")
             elif name == "guest":
-                raise self._wrong(where, name, "must be the path of a .wasm file")
+                if not isinstance(value, str) or not value:
+                    raise self._wrong(where, name, "must be the path of a .wasm file")
+                values[name] = self._path.parent / value
+            elif name in _OTHERS:
+                values[name] = self._adapters(where, name, value)
             else:
-                known = ", ".join([*_NUMBERS, "guest"])
+                known = ", ".join([*_NUMBERS, *_OTHERS])
                 raise self._wrong(where, name, f"is not known; there are {known}")
+        if "adapter" in values:
+            values["adapters"] = values.get("adapters", frozenset()) | {values["adapter"]}
         policy = replace(base, **values)
         if policy.requests_burst and not policy.requests_per_minute:
             raise self._wrong(where, "requests_burst", "needs requests_per_minute")
         return policy
+
+    def _adapters(self, where: str, name: str, value: Any) -> str | frozenset[str]:
+        """One name, or with `adapters` a list of them."""
+        names = value if name == "adapters" else [value]
+        if not isinstance(names, list) or not all(isinstance(one, str) and one for one in names):
+            what = "a list of adapters" if name == "adapters" else "an adapter"
+            raise self._wrong(where, name, f"must be {what}, as realm serve --adapter gives them")
+        return frozenset(names) if name == "adapters" else str(value)
 
     def _wrong(self, table: str, name: str, problem: str) -> PolicyError:
         line = self._line(table, name)
