@@ -13,7 +13,7 @@ GUEST = Suite(
     "realm_harness.guestsuite.chapters",
     (
         "load", "prompt", "layers", "trace", "length", "stoptoken", "stopstring", "utf8", "greedy", "sample",
-        "filter", "penalty", "seed", "logprob", "stopped", "fault", "result", "limit", "again",
+        "filter", "penalty", "seed", "logprob", "draft", "stopped", "fault", "result", "limit", "again",
     ),
 )  # fmt: skip
 """The chapters in the order in which they run: what explains most failures of the others comes first."""

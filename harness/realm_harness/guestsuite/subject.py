@@ -146,9 +146,12 @@ class GuestSubject:
         tokenizer: Tokenizer = VOCABULARY,
         context_length: int = CONTEXT,
         layers: int = 2,
+        draft: Any = None,
         **options: Any,
     ) -> Run:
-        """One request to a fresh instance; `options` are those of `MockInstance.generate`."""
+        """One request to a fresh instance; `options` are those of `MockInstance.generate`, `draft` is what
+        the host drafts with.
+        """
         with self.instance(
             script,
             faults=faults,
@@ -156,6 +159,7 @@ class GuestSubject:
             tokenizer=tokenizer,
             context_length=context_length,
             layers=layers,
+            draft=draft,
         ) as requests:
             return requests.run(prompt, **options)
 

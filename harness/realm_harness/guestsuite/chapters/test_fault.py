@@ -11,6 +11,7 @@ from realm_mocks.host import Fault, Return, Run
 from realm_mocks.host.findings import RECOVERABLE
 
 from realm_harness.case import Check, Unjudged
+from realm_harness.guestsuite.drafting import guessing
 from realm_harness.guestsuite.judging import demand_of, failed, kept_rules, well
 from realm_harness.guestsuite.marks import V2, guest_case
 from realm_harness.guestsuite.subject import GuestSubject
@@ -44,7 +45,7 @@ HANDS_ON = {"realm_emit", "realm_stream_token"}
 def check_error(guest: GuestSubject, function: str, nth: int) -> None:
     """Every code of the n-th call of a function ends the request as it should."""
     for code in ErrorCode:
-        run = guest.run(SCRIPT, PROMPT, faults=[Fault(Return(code), function, nth)])
+        run = guessing(guest, function, SCRIPT, PROMPT, faults=[Fault(Return(code), function, nth)])
         due = ends_as(code, function)
         what = f"{function} answered {code.name} at its call {nth}"
         if due is not None:
@@ -76,9 +77,9 @@ def made(function: str, place: str) -> Check:
     """The case of one import and place."""
 
     def check(guest: GuestSubject) -> None:
-        count = well(guest.run(SCRIPT, PROMPT)).trace.counts[function]
+        count = well(guessing(guest, function, SCRIPT, PROMPT)).trace.counts[function]
         if not count:
-            raise Unjudged(f"this guest imports {function} and does not call it in a plain request")
+            raise Unjudged(f"this guest imports {function} and does not call it where it has to")
         if place != "each":
             check_error(guest, function, min(places(count)[place], count))
             return

@@ -11,6 +11,7 @@ from realm_abi.contract import Function, load_contract
 from realm_mocks.host import Fault, Overlong, Return, ShortWrite
 
 from realm_harness.case import Check
+from realm_harness.guestsuite.drafting import guessing
 from realm_harness.guestsuite.judging import demand_of, kept_rules
 from realm_harness.guestsuite.marks import V1, V2, guest_case
 from realm_harness.guestsuite.subject import GuestSubject
@@ -25,7 +26,7 @@ FIXED = {
 }  # fmt: skip
 """Imports that never answer 0 to a right call (to an encode 0 says that there is nothing to do)."""
 
-CHECKED = {*FIXED, "realm_decode", "realm_decode_tokens"}
+CHECKED = {*FIXED, "realm_decode", "realm_decode_tokens", "realm_draft"}
 """Imports whose largest results cannot be true."""
 
 UNSIZED = {"realm_forward", "realm_session_open"}
@@ -34,11 +35,11 @@ UNSIZED = {"realm_forward", "realm_session_open"}
 
 def check_lies(guest: GuestSubject, function: str, values: Iterable[int]) -> None:
     """A result that cannot be true ends the request with an error, at the first and at a later call."""
-    plain = guest.run("abcdef").calls(function)
+    plain = guessing(guest, function, "abcdef").calls(function)
     for value in values:
         honest = [call.nth for call in plain if call.result != value]
         for nth in honest[:3:2]:
-            run = guest.run("abcdef", faults=[Fault(Return(value), function, nth)])
+            run = guessing(guest, function, "abcdef", faults=[Fault(Return(value), function, nth)])
             at = next(call.index for call in run.trace if call.faults)
             what = f"{function} answered {value} at its call {nth}"
             demand_of(run, run.fault is None, f"{what}, and the guest broke: {run.fault}", at)
@@ -51,7 +52,7 @@ def beyond_room(guest: GuestSubject, function: str) -> Iterator[int]:
     """One more than the room that the guest gives the function's answer, for each room that it gives."""
     rooms = {
         window.count
-        for call in guest.run("abcdef").calls(function)
+        for call in guessing(guest, function, "abcdef").calls(function)
         for window in call.windows
         if window.direction == "out" and window.count
     }
