@@ -33,9 +33,9 @@ class Collector:
         self.is_worker = False
         self.running = False
 
-    def start(self) -> None:
-        """Begin the run's window: the users are about to start."""
-        self.started, self.stopped = perf_counter_ns(), None
+    def start(self, at_ns: int | None = None) -> None:
+        """Begin the run's window: the users are about to start, at `at_ns` (`perf_counter_ns`) or now."""
+        self.started, self.stopped = perf_counter_ns() if at_ns is None else at_ns, None
         self.running = True
         self._cpu_base = process_time()
 

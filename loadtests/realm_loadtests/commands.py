@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from realm_loadtests.arrivals import FORMS, Arrivals, ArrivalsError
 from realm_loadtests.launch import LocustFailed
 from realm_loadtests.loadtest import RESULT_FILE, exit_code, run
 from realm_loadtests.preflight import TargetUnusable
 from realm_loadtests.progress import Progress
 from realm_loadtests.records import RECORDS_FILE
 from realm_loadtests.settings import KEY_VARIABLE, Settings
+from realm_loadtests.slo import EXAMPLE, Objective, SloError, parse
 from realm_loadtests.summary import summarise
 
+CLOSED_LOOP_USERS = 4
+OPEN_LOOP_STREAMS = 1000
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -40,10 +45,43 @@ def parse_share(text: str) -> float:
     return share
 
 
+def parse_arrivals(text: str) -> str:
+    """An arrival process, looked at here so that a mistake in it is told before anything starts."""
+    try:
+        Arrivals.parse(text)
+    except ArrivalsError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
+
+
+def parse_objectives(text: str | Sequence[Objective]) -> Sequence[Objective]:
+    """Service level objectives."""
+    try:
+        return parse(text) if isinstance(text, str) else text
+    except SloError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command()
 @click.argument("url")
 @click.option(
-    "--users", default=4, type=click.IntRange(1, 10_000), show_default=True, help="Streams at a time."
+    "--users",
+    type=click.IntRange(1, 10_000),
+    help="Streams at a time; with --arrivals the most of them.  [default: 4, with --arrivals 1000]",
+)
+@click.option(
+    "--arrivals",
+    metavar="PROCESS",
+    type=parse_arrivals,
+    help=f"Open loop: when requests start, whatever the server does: {FORMS}.",
+)
+@click.option(
+    "--slo",
+    "objectives",
+    metavar="LIMITS",
+    default=(),
+    type=parse_objectives,
+    help=f"Objectives to be met: {EXAMPLE}, or @FILE.",
 )
 @click.option(
     "--duration",
@@ -104,26 +142,32 @@ def load(
     api_key: str | None,
     allow_errors: float,
     duration: int,
+    users: int | None,
+    arrivals: str | None,
+    objectives: Sequence[Objective],
     spawn_rate: float | None,
-    processes: int,
     web_port: int | None,
     **options: Any,
 ) -> None:
     """Load-test the OpenAI-compatible server at URL with streaming users.
 
-    Exit status: 0 all well, 1 requests failed, 2 wrong usage or the target is not there.
+    Exit status: 0 all well, 1 requests failed, 2 wrong usage or the target is not there, 3 the generator may
+    have been the bottleneck of a run with --slo or --arrivals, 4 an objective was missed.
     """
+    users = users or (OPEN_LOOP_STREAMS if arrivals else CLOSED_LOOP_USERS)
     settings = Settings(
         url=url,
         duration_s=duration,
-        spawn_rate=spawn_rate or min(float(options["users"]), 100.0),
+        users=users,
+        arrivals=arrivals,
+        spawn_rate=spawn_rate or min(float(users), 100.0),
         folder=str(out.resolve()),
         **options,
     )
     try:
         with Progress(duration) as progress:
             result = run(
-                settings, api_key=api_key, processes=processes, web_port=web_port, on_progress=progress.show
+                settings, api_key=api_key, web_port=web_port, on_progress=progress.show, objectives=objectives
             )
     except (TargetUnusable, LocustFailed, ValueError, OSError) as error:
         click.echo(f"realm load: {error}", err=True)

@@ -11,15 +11,29 @@ DEFINITIONS = {
     "ttft_ms": (
         "Time to first token: from the moment before the request's first byte is sent to the read that "
         "completed the first event carrying text; a chunk that only names the role is none. Connecting "
-        "is not in it."
+        "is not in it. In an open loop it counts from the intended start, with all that came between."
     ),
     "itl_ms": (
         "Inter-token latency: the gap between two events carrying text that follow each other in a "
         "stream; every gap of every stream counts once, none is averaged over its request."
     ),
     "e2e_ms": (
-        "End-to-end latency: from the moment before the request's first byte is sent to the read that "
-        "completed the stream's last event."
+        "End-to-end latency: from the moment before the request's first byte is sent (in an open loop: from "
+        "the intended start) to the read that completed the stream's last event."
+    ),
+    "tpot_ms": (
+        "Time per output token after the first: of each request, the time from its first to its last token "
+        "event over its tokens less one. A mean over the request: a stall hides in it, not in itl_ms."
+    ),
+    "requests_per_second": "Completed requests, divided by the time from the start to the duration's end.",
+    "goodput": (
+        "Completed requests a second that kept every latency limit of the SLO themselves; a limit on itl is "
+        "held against a request's tpot."
+    ),
+    "arrivals": (
+        "Of an open loop: late_ms, from the intended start to the sending; the rate of the sendings a second "
+        "and gap_cv, the coefficient of variation of their gaps (0: constant, 1: Poisson); and the latencies "
+        "counted from the sending, as a closed loop would have: what they lack is the wait that it hides."
     ),
     "tokens_per_second": (
         "Tokens received from the start of the users to the end of the duration (without the drain after "
@@ -58,7 +72,8 @@ DEFINITIONS = {
         "The load generator itself: CPU used (drain included), and lag_ms, how late it woke from sleeps of "
         "20 ms, which is the error of its stamps at that moment. Above "
         f"{BUSY_SHARE:.0%} of a CPU per process or {LATE_MS:g} ms of lag (p99) it may be the bottleneck: its "
-        "own delay is then part of the latencies."
+        "own delay is then part of the latencies. In an open loop the "
+        "same limit holds for late_ms."
     ),
 }
 """Name of a figure in a result -> its definition."""

@@ -25,6 +25,7 @@ MEANINGS = {
     "no_finish_reason": "the stream ended without a finish reason",
     "no_done": "the stream ended without the closing [DONE]",
     "data_after_done": "an event followed the closing [DONE]",
+    "not_sent": "no stream of an open loop was free before the run's end: allow more with --users",
     "http_NNN": "the server answered with the status NNN instead of 200",
 }
 """Every name that `ExchangeFailure.kind` can take, and what it means."""

@@ -36,7 +36,6 @@ def run_locust(
     api_key: str | None,
     on_progress: Callable[[dict[str, Any]], None],
     web_port: int | None = None,
-    processes: int = 1,
 ) -> tuple[Measures, str | None]:
     """Run the load test to its end; return its measures and, if it was disturbed, a note on how.
 
@@ -46,7 +45,7 @@ def run_locust(
     log_path = folder / LOG_FILE
     with log_path.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            locust_command(settings, web_port=web_port, processes=processes),
+            locust_command(settings, web_port=web_port),
             env=settings.to_environment(api_key),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -59,11 +58,13 @@ def run_locust(
     return _collect(folder, note, process.returncode)
 
 
-def locust_command(settings: Settings, *, web_port: int | None = None, processes: int = 1) -> list[str]:
-    """The command line; nothing secret is on it."""
+def locust_command(settings: Settings, *, web_port: int | None = None) -> list[str]:
+    """The command line; nothing secret is on it. In the open loop each process has one user of locust's."""
+    processes = settings.processes
+    users, rate = (processes, processes) if settings.arrivals else (settings.users, settings.spawn_rate)
     command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("locustfile.py"))]
-    command += ["--host", settings.url, "--users", str(settings.users)]
-    command += ["--spawn-rate", str(settings.spawn_rate), "--only-summary", "--loglevel", "WARNING"]
+    command += ["--host", settings.url, "--users", str(users)]
+    command += ["--spawn-rate", str(rate), "--only-summary", "--loglevel", "WARNING"]
     if processes > 1:
         port = str(_free_port())
         command += ["--processes", str(processes), "--master-bind-host", "127.0.0.1"]

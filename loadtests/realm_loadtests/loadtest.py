@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from realm_loadtests.launch import run_locust
 from realm_loadtests.preflight import check
 from realm_loadtests.records import RECORDS_FILE, read_records
 from realm_loadtests.settings import Settings
+from realm_loadtests.slo import Objective
 
 RESULT_FILE = "load.json"
+FAILED, CLIENT_LIMITED, SLO_MISSED = 1, 3, 4
+"""Exit codes; 2 is wrong usage, or a target that cannot be tested."""
 
 
 def run(
@@ -25,8 +28,8 @@ def run(
     *,
     api_key: str | None = None,
     on_progress: Callable[[dict[str, Any]], None] = lambda state: None,
-    processes: int = 1,
     web_port: int | None = None,
+    objectives: Sequence[Objective] = (),
 ) -> dict[str, Any]:
     """Run the load test; return the document that it wrote to load.json in the settings' folder.
 
@@ -46,30 +49,39 @@ def run(
         api_key=api_key,
         on_progress=on_progress,
         web_port=web_port,
-        processes=processes,
     )
     seconds = time.monotonic() - begin
     from realm_loadtests.plots import draw  # matplotlib is slow to import, and only a finished run needs it
 
+    records = list(read_records(folder))
     result = results.build(
         found,
         measures,
+        records,
         started=started,
         seconds=seconds,
         note=note,
-        plots=draw(read_records(folder)),
-        processes=processes,
+        plots=draw(records),
+        objectives=objectives,
     )
     (folder / RESULT_FILE).write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
     return result
 
 
 def exit_code(result: dict[str, Any], allowed_errors: float) -> int:
-    """0 if requests were completed and no more than the allowed share (0 to 1) failed, otherwise 1."""
+    """How the run ended, for a pipeline: the first of these that is so.
+
+    1: no request was completed, or more than the allowed share (0 to 1) failed. 3: an SLO or an open loop was
+    asked for, and the generator itself may have been the bottleneck, so that the figures prove nothing.
+    4: an objective was missed. 0: all well.
+    """
     figures = result["figures"]
-    if not figures["completed"]:
-        return 1
-    return int(figures["error_rate"] > allowed_errors)
+    if not figures["completed"] or figures["error_rate"] > allowed_errors:
+        return FAILED
+    judged = result["slo"] or result["arrivals"]
+    if judged and result["generator"]["may_be_the_bottleneck"]:
+        return CLIENT_LIMITED
+    return SLO_MISSED if any(not verdict["met"] for verdict in result["slo"]) else 0
 
 
 def _prepare(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `locust -f` runs: the streaming user, with its measures tied to locust's life cycle.
+"""What `locust -f` runs: the users, with their measures tied to locust's life cycle.
 
 `realm load` starts it; so can anybody who wants locust's own options (a web UI, workers on other machines).
 """
@@ -8,21 +8,32 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from time import perf_counter_ns
+from time import perf_counter_ns, time_ns
 from typing import Any
 
 import gevent
-from locust import events
+from locust import User, events
 from locust.runners import MasterRunner, WorkerRunner
 
+from realm_loadtests import openloop, user
 from realm_loadtests.collector import Collector
 from realm_loadtests.settings import Settings
-from realm_loadtests.user import StreamingUser
 
 PROGRESS_INTERVAL_S = 1.0
 LAG_INTERVAL_MS = 20
+START_MESSAGE = "realm_start"
+HEAD_START_MS = 500
+"""How long before the run's start the master tells it: workers that hear of it later than that send late."""
 
-__all__ = ["StreamingUser"]
+
+def _user_class() -> type[User]:
+    """The one class that locust finds in this module."""
+    if Settings.from_environment().arrivals:
+        return openloop.OpenLoopUser
+    return user.StreamingUser
+
+
+TheUser = _user_class()
 
 
 def _on_init(environment: Any, runner: Any, **_: Any) -> None:
@@ -31,9 +42,11 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     is_worker = isinstance(runner, WorkerRunner)
     collector = Collector(None if is_worker else settings.output)
     collector.is_worker = is_worker
-    StreamingUser.settings, StreamingUser.collector = settings, collector
+    for kind in (user.StreamingUser, openloop.OpenLoopUser):
+        kind.settings, kind.collector = settings, collector
+    openloop.OpenLoopUser.parts = settings.processes
     environment.stop_timeout = settings.drain_s
-    environment.events.test_start.add_listener(lambda **_: _start(collector))
+    _connect_start(environment, runner, collector)
     environment.events.test_stopping.add_listener(lambda **_: collector.stop())
     if not isinstance(runner, MasterRunner):
         gevent.spawn(_watch_lag, collector)
@@ -50,7 +63,27 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     environment.events.quit.add_listener(lambda **_: collector.finish())
 
 
-def _start(collector: Collector) -> None:
+def _connect_start(environment: Any, runner: Any, collector: Collector) -> None:
+    """Let all processes begin at one moment, which the master names, by the wall clock, beforehand."""
+    told: list[int] = []
+    if isinstance(runner, WorkerRunner):
+        environment.runner.register_message(START_MESSAGE, lambda msg, **_: told.append(msg.data["wall_ns"]))
+        environment.events.test_start.add_listener(
+            lambda **_: _start(collector, told.pop() if told else None)
+        )
+        return
+
+    def begin(**_: Any) -> None:
+        wall_ns = None
+        if isinstance(runner, MasterRunner):
+            wall_ns = time_ns() + HEAD_START_MS * 1_000_000
+            runner.send_message(START_MESSAGE, {"wall_ns": wall_ns})
+        _start(collector, wall_ns)
+
+    environment.events.test_start.add_listener(begin)
+
+
+def _start(collector: Collector, wall_ns: int | None) -> None:
     """Begin the window, with all that is loaded by now out of the garbage collector's sight.
 
     A full collection over locust's imports stops every stream of the process for tens of milliseconds, which
@@ -58,7 +91,7 @@ def _start(collector: Collector) -> None:
     """
     gc.collect()
     gc.freeze()
-    collector.start()
+    collector.start(None if wall_ns is None else perf_counter_ns() + wall_ns - time_ns())
 
 
 def _watch_lag(collector: Collector) -> None:

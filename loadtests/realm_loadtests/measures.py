@@ -90,13 +90,18 @@ class Measures:
     """All figures of a run, or of a part of it; `add` takes a request, `merge` another part.
 
     `decode_us` and `decode_tokens` are, over the completed requests, the time between first and last token
-    event and the tokens after the first. `lag` is how late the generator itself was woken; `window_s` is the
-    length of the run without its drain.
+    event and the tokens after the first. `ttft` and `e2e` count from the intended start; `ttft_sent`,
+    `e2e_sent` and `late` have values in an open loop only: the same from the sending, and how late that was.
+    `lag` is how late the generator itself was woken; `window_s` is the length of the run without its drain.
     """
 
     ttft: Latency = field(default_factory=Latency)
     itl: Latency = field(default_factory=Latency)
     e2e: Latency = field(default_factory=Latency)
+    tpot: Latency = field(default_factory=Latency)
+    ttft_sent: Latency = field(default_factory=Latency)
+    e2e_sent: Latency = field(default_factory=Latency)
+    late: Latency = field(default_factory=Latency)
     lag: Latency = field(default_factory=Latency)
     completed: int = 0
     failed: int = 0
@@ -129,6 +134,8 @@ class Measures:
     def add(self, record: Record) -> None:
         """Count one request; only a completed one contributes latencies."""
         self.token_events += len(record.token_us)
+        if record.late_us is not None:
+            self.late.record(record.late_us)
         if record.outcome == "failed":
             self.failed += 1
             self.errors[record.error or "unknown"] += 1
@@ -140,11 +147,17 @@ class Measures:
         self.completed += 1
         self.counted_by[record.tokens_by] += 1
         self.tokens += record.tokens
-        self.e2e.record(record.e2e_us)
-        if record.ttft_us is None:
+        self.e2e.record(record.start_e2e_us)
+        if record.late_us is not None:
+            self.e2e_sent.record(record.e2e_us)
+        if record.ttft_us is None or record.start_ttft_us is None:
             self.without_text += 1
             return
-        self.ttft.record(record.ttft_us)
+        self.ttft.record(record.start_ttft_us)
+        if record.late_us is not None:
+            self.ttft_sent.record(record.ttft_us)
+        if record.tpot_us is not None:
+            self.tpot.record(round(record.tpot_us))
         for gap in record.gaps_us:
             self.itl.record(gap)
         if len(record.token_us) > 1:
@@ -176,7 +189,7 @@ class Measures:
         return cls(**values)
 
 
-_LATENCIES = ("ttft", "itl", "e2e", "lag")
+_LATENCIES = ("ttft", "itl", "e2e", "tpot", "ttft_sent", "e2e_sent", "late", "lag")
 _SUMS = tuple(
     each.name
     for each in fields(Measures)

@@ -23,8 +23,10 @@ class Record:
     """What one request saw; times are microseconds.
 
     `at_us` is when it was sent, after the start of the run; `token_us` are the token events and `e2e_us` the
-    end of the stream, after the sending. A request is `cut` if the run ended before its stream did: neither a
-    success nor the server's fault. `window_tokens` are the tokens that came before the run's end.
+    end of the stream, after the sending. `late_us` is how long after its intended start an open loop sent it
+    (connecting is part of that); None in a closed loop, which intends none. A request is `cut` if the run
+    ended before its stream did: neither a success nor the server's fault. `window_tokens` are the tokens that
+    came before the run's end.
     """
 
     outcome: Outcome
@@ -43,11 +45,29 @@ class Record:
     detail: str | None = None
     worker: int = 0
     user: int = 0
+    late_us: int | None = None
 
     @property
     def ttft_us(self) -> int | None:
-        """Time to the first token event; None if there was none."""
+        """Time from the sending to the first token event; None if there was none."""
         return self.token_us[0] if self.token_us else None
+
+    @property
+    def start_ttft_us(self) -> int | None:
+        """The same from the intended start, where there is one: a wait before the sending counts."""
+        return None if self.ttft_us is None else self.ttft_us + (self.late_us or 0)
+
+    @property
+    def start_e2e_us(self) -> int:
+        """The end of the stream after the intended start, or after the sending where none was intended."""
+        return self.e2e_us + (self.late_us or 0)
+
+    @property
+    def tpot_us(self) -> float | None:
+        """Time per output token after the first: from the first to the last, over their count less one."""
+        if len(self.token_us) < 2 or self.tokens < 2:
+            return None
+        return (self.token_us[-1] - self.token_us[0]) / (self.tokens - 1)
 
     @property
     def gaps_us(self) -> list[int]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from realm_loadtests import slo
+from realm_loadtests.arrivals import rhythm
 from realm_loadtests.definitions import BUSY_SHARE, DEFINITIONS, LATE_MS
 from realm_loadtests.measures import Latency, Measures
 from realm_loadtests.preflight import Preflight
+from realm_loadtests.records import Record
 
 SCHEMA = "realm-load/1"
 
@@ -20,23 +24,26 @@ SCHEMA = "realm-load/1"
 def build(
     preflight: Preflight,
     measures: Measures,
+    records: Sequence[Record],
     *,
     started: datetime,
     seconds: float,
     note: str | None,
     plots: dict[str, str],
-    processes: int = 1,
+    objectives: Sequence[slo.Objective] = (),
 ) -> dict[str, Any]:
     """Put the result together; times in milliseconds, figures without values null."""
     settings = asdict(preflight.settings)
     url, model = settings.pop("url"), settings.pop("model")
     settings.pop("folder")
+    found = figures(measures)
+    if objectives:
+        found["goodput"] = slo.goodput(records, objectives, measures.window_s)
     return {
         "schema": SCHEMA,
         "tool": {"name": "realm-harness", "version": version("realm-harness")},
         "target": {"url": url, "model": model, "server_header": preflight.server_header},
-        "settings": settings
-        | {"prompts": "given" if settings["prompt"] else "built-in", "processes": processes},
+        "settings": settings | {"prompts": "given" if settings["prompt"] else "built-in"},
         "machine": {
             "platform": platform.platform(),
             "cpus": os.cpu_count(),
@@ -48,8 +55,10 @@ def build(
         "started": started.astimezone(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "note": note,
-        "figures": figures(measures),
-        "generator": generator(measures, processes),
+        "figures": found,
+        "arrivals": arrivals(measures, records) if settings["arrivals"] else None,
+        "slo": [objective.judge(found) for objective in objectives],
+        "generator": generator(measures, settings["processes"]),
         "definitions": DEFINITIONS,
         "plots": plots,
     }
@@ -62,6 +71,8 @@ def figures(measures: Measures) -> dict[str, Any]:
         "ttft_ms": _latency(measures.ttft),
         "itl_ms": _latency(measures.itl),
         "e2e_ms": _latency(measures.e2e),
+        "tpot_ms": _latency(measures.tpot),
+        "requests_per_second": _ratio(measures.completed, measures.window_s),
         "tokens_per_second": _ratio(measures.window_tokens, measures.window_s),
         "tokens_per_second_per_user": _ratio(measures.decode_tokens, measures.decode_us / 1e6),
         "tokens": measures.tokens,
@@ -77,17 +88,29 @@ def figures(measures: Measures) -> dict[str, Any]:
     }
 
 
+def arrivals(measures: Measures, records: Sequence[Record]) -> dict[str, Any]:
+    """How an open loop kept its schedule, and what a closed loop's clocks would have said of the same run."""
+    return {
+        "late_ms": _latency(measures.late),
+        **rhythm(sorted(record.at_us / 1e6 for record in records)),
+        "ttft_from_sending_ms": _latency(measures.ttft_sent),
+        "e2e_from_sending_ms": _latency(measures.e2e_sent),
+    }
+
+
 def generator(measures: Measures, processes: int) -> dict[str, Any]:
     """What the generator used, how late it was itself, and whether that may be in the latencies."""
     share = _ratio(measures.cpu_s, measures.window_s * processes)
-    lag = _latency(measures.lag)
+    lag, late = _latency(measures.lag), _latency(measures.late)
     return {
         "cpu_seconds": round(measures.cpu_s, 3),
         "cpu_share": share,
         "token_events": measures.token_events,
         "cpu_seconds_per_1000_events": _ratio(1000 * measures.cpu_s, measures.token_events),
         "lag_ms": lag,
-        "may_be_the_bottleneck": (share or 0) > BUSY_SHARE or (lag["p99"] or 0) > LATE_MS,
+        "may_be_the_bottleneck": (share or 0) > BUSY_SHARE
+        or (lag["p99"] or 0) > LATE_MS
+        or (late["p99"] or 0) > LATE_MS,
     }
 
 

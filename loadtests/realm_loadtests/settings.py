@@ -21,7 +21,9 @@ class Settings:
 
     `prompt` None means the built-in prompts; `include_usage` whether the server is asked for its token count;
     `timeout_s` bounds one request, `drain_s` the wait for streams still open when the duration is over;
-    `folder` is where records and measures go (None: nowhere, for a locust run by hand).
+    `arrivals` is an arrival process (`Arrivals.parse`) for an open loop, in which `users` is the most streams
+    at a time; None is the closed loop. `processes` share the users or the arrivals. `folder` is where records
+    and measures go (None: nowhere, for a locust run by hand).
     """
 
     url: str
@@ -35,6 +37,8 @@ class Settings:
     timeout_s: float = 120.0
     drain_s: float = 10.0
     include_usage: bool = True
+    arrivals: str | None = None
+    processes: int = 1
     folder: str | None = None
 
     def to_environment(self, api_key: str | None) -> dict[str, str]:

@@ -18,20 +18,51 @@ def summarise(result: dict[str, Any]) -> str:
     """Render a load.json document as a short text with units."""
     figures, settings, target = result["figures"], result["settings"], result["target"]
     seconds = figures["window_s"]
+    load = f"arrivals {settings['arrivals']}" if settings["arrivals"] else f"{settings['users']} users"
     lines = [
-        f"{target['model']} at {target['url']}: {settings['users']} users for {seconds:.1f} s, "
+        f"{target['model']} at {target['url']}: {load} for {seconds:.1f} s, "
         f"up to {settings['max_tokens']} tokens an answer",
         "",
         f"  {'latency, ms':<22}" + "".join(f"{name:>10}" for name in COLUMNS),
     ]
     for title, key in ROWS:
         lines.append(f"  {title:<22}" + "".join(f"{number(figures[key][name]):>10}" for name in COLUMNS))
-    lines += ["", *_rates(figures), *_errors(figures)]
+    lines += ["", *_rates(figures), *_errors(figures), *_arrivals(result), *_objectives(result)]
     if result["generator"]["may_be_the_bottleneck"]:
         lines += ["", *_warning(result["generator"])]
     if result["note"]:
         lines += ["", f"  Note: {result['note']}."]
     return "\n".join(lines)
+
+
+def _arrivals(result: dict[str, Any]) -> list[str]:
+    """How the open loop kept its schedule, and what a closed loop would have hidden."""
+    found = result["arrivals"]
+    if not found:
+        return []
+    late, hidden = found["late_ms"], found["ttft_from_sending_ms"]
+    lines = [
+        "",
+        f"  sent {number(found['rate'])} a second, CV of the gaps {number(found['gap_cv'])}, "
+        f"late p50 {number(late['p50'])} ms, p99 {number(late['p99'])} ms",
+    ]
+    seen = result["figures"]["ttft_ms"]["p99"]
+    if seen and seen > 1.1 * hidden["p99"]:
+        lines.append(
+            f"  From the sending, TTFT p99 would be {number(hidden['p99'])} ms instead of {number(seen)}: "
+            "the rest is a wait that a closed loop hides."
+        )
+    return lines
+
+
+def _objectives(result: dict[str, Any]) -> list[str]:
+    lines = []
+    for verdict in result["slo"]:
+        met = "met   " if verdict["met"] else "MISSED"
+        lines.append(f"  SLO {met} {verdict['objective']}   (seen: {number(verdict['value'])})")
+    if lines:
+        lines.append(f"  goodput {number(result['figures']['goodput'])} requests a second kept every limit")
+    return ["", *lines] if lines else []
 
 
 def _warning(generator: dict[str, Any]) -> list[str]:
