@@ -12,7 +12,7 @@ import wasmtime
 class EpochClock:
     """Ticks the engine's epoch every `period` seconds: `with clock:` around whatever a guest may hang in.
 
-    Its thread is there only while guests run.
+    Its thread is there only while guests run or wait in host calls. On a fiber a tick ends a guest's turn.
     """
 
     def __init__(self, engine: wasmtime.Engine, period: float = 0.01) -> None:
@@ -70,6 +70,13 @@ class Allowance:
         if not self._in_grace:
             self._in_grace = self.cancelled
             self._since = time.monotonic()
+
+    def rested(self, since: float) -> None:
+        """The guest was not let compute from `since`, a `time.monotonic`, until now."""
+        now = time.monotonic()
+        self._since += now - since
+        if self._cancelled_at is not None:
+            self._cancelled_at = min(self._cancelled_at + now - since, now)
 
     def overdue(self) -> str:
         """What the guest has exceeded, or nothing."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import wasmtime
 
-from realm_abi import _wasmtime
+from realm_abi import _fibers, _wasmtime
 from realm_abi._epochs import Allowance
 from realm_abi.contract import Function, load_contract
 from realm_abi.errors import ErrorCode
-from realm_abi.guard import Guarded, Raw, bind, unsupported
+from realm_abi.guard import Begun, Guarded, Raw, begin, bind, unsupported
 from realm_abi.hostapi import Dimensions, HostTrap
+from realm_abi.steps import Answer, Steps, finish
 
 Wrap = Callable[[Function, Guarded], Guarded]
 """Stands between the sandbox and a guarded host function: to record, to inject faults, to watch windows."""
@@ -27,12 +29,14 @@ class Imports:
     `escaped` says what a host function did to end it, if one did.
     """
 
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, allowance: Allowance, mailbox: _fibers.Mailbox | None) -> None:
+        """With a `mailbox` the guest runs on a fiber, and there it waits for what functions answer later."""
         self.memory: _wasmtime.GuestMemory | None = None
         self.last_answer = 0
         self.trap_message = ""
         self.escaped: BaseException | None = None
         self._allowance = allowance
+        self._mailbox = mailbox
         self._callbacks: list[object] = []
 
     def define(
@@ -47,10 +51,16 @@ class Imports:
         for name, functype in imports.items():
             function = contract.imports[name]
             method = getattr(host, name, None)
-            guarded = unsupported if method is None else bind(function, method, host)
-            call = self._call_of(function, wrap(function, guarded) if wrap else guarded)
+            begun: Begun = unsupported if method is None else begin(function, method, host)
+            if wrap:
+                begun = wrap(function, unsupported if method is None else bind(function, method, host))
+            place = (linker, contract.import_module, name, function.wasm_params, functype)
+            later = self._mailbox is not None and function.blocks
+            call = self._call_of(function, begun, later=later)
             self._callbacks.append(
-                _wasmtime.define(linker, contract.import_module, name, function.wasm_params, functype, call)
+                _fibers.define(*place, call, self._mailbox)
+                if later and self._mailbox
+                else _wasmtime.define(*place, call)
             )
 
     def overdue(self) -> str:
@@ -65,26 +75,42 @@ class Imports:
         """Lets go of the host. The guest must not run any more."""
         self._callbacks.clear()
 
-    def _call_of(self, function: Function, guarded: Guarded) -> _wasmtime.HostCall:
+    def _call_of(self, function: Function, begun: Begun, *, later: bool) -> Callable[[list[Raw]], Any]:
         allowance, works_cancelled, cancelled = self._allowance, function.cleanup, int(ErrorCode.cancelled)
 
-        def call(raw: list[Raw]) -> int | str:
+        def call(raw: list[Raw]) -> _fibers.Started:
             try:
                 if self.memory is None:
                     raise HostTrap("an import was called before the module had started")
-                if allowance.cancelled and not works_cancelled:
-                    answer = cancelled
-                else:
-                    answer = guarded(self.memory, *raw)
+                refused = allowance.cancelled and not works_cancelled
+                answer: Answer = cancelled if refused else begun(self.memory, *raw)
+                if not isinstance(answer, int):
+                    if later:
+                        return self._settled(answer)
+                    answer = finish(answer)
                 self.last_answer = answer
                 allowance.begin()
                 return answer
-            except HostTrap as trap:
-                self.trap_message = str(trap)
-            except (
-                BaseException
-            ) as error:  # it must not cross wasm's frames; the instance raises it beyond them
-                self.escaped = error
-            return ENDED
+            except BaseException as error:
+                return self._ended_by(error)
 
         return call
+
+    def _settled(self, steps: Steps[int]) -> Steps[int | str]:
+        """The rest of a call that takes long."""
+        try:
+            self.last_answer = yield from steps
+            self._allowance.begin()
+            return self.last_answer
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            return self._ended_by(error)
+
+    def _ended_by(self, error: BaseException) -> str:
+        """What a host function raised must not cross wasm's frames; the instance raises it beyond them."""
+        if isinstance(error, HostTrap):
+            self.trap_message = str(error)
+        else:
+            self.escaped = error
+        return ENDED

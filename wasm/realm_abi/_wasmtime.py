@@ -38,7 +38,7 @@ _size_of_memory = ctypes.PYFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_v
     ("wasmtime_memory_data_size", ffi.dll)
 )
 _F32, _I32 = struct.Struct("<f"), struct.Struct("<i")
-UPDATE_CONTINUE = 0
+UPDATE_CONTINUE, UPDATE_YIELD = 0, 1
 _NO_FINALIZER = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
 
 HostCall = Callable[[list[Raw]], int | str]
@@ -51,7 +51,7 @@ class GuestMemory:
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
         self._store = store
         self._memory = memory
-        self._place = (_address(store._context()), ctypes.addressof(memory._memory))
+        self._place = (address_of(store._context()), ctypes.addressof(memory._memory))
         self._bytes: Bytes = np.empty(0, np.uint8)
 
     def data(self) -> Bytes:
@@ -95,18 +95,18 @@ def define(
         # ctypes finds one value in an empty slice with a step.
         raw = values[0:end:I32_PER_VALUE] if end else []
         for index in floats:
-            raw[index] = _float(raw[index])
+            raw[index] = as_float(raw[index])
         answer = call(raw)
         if isinstance(answer, str):
-            return _address(wasmtime.Trap(answer)._consume())
+            return address_of(wasmtime.Trap(answer)._consume())
         values[0] = answer
         return 0
 
     callback = _Callback(entry)
     error = ffi.wasmtime_linker_define_func_unchecked(
         linker.ptr(),
-        *_named(module),
-        *_named(name),
+        *named(module),
+        *named(name),
         functype.ptr(),
         ctypes.cast(callback, ffi.wasmtime_func_unchecked_callback_t),
         None,
@@ -117,21 +117,24 @@ def define(
     return callback
 
 
-def on_every_epoch(store: wasmtime.Store, overdue: Callable[[], str]) -> object:
+def on_every_epoch(store: wasmtime.Store, overdue: Callable[[], str], *, yields: bool) -> object:
     """Asks `overdue`, which must not raise, at every tick of the epoch in which the store's guest computes.
 
-    An answer that is not empty ends the guest, with that message.
+    An answer that is not empty ends the guest, with that message. Otherwise a guest that `yields`, which has
+    to be on a fiber, ends its turn there, and another goes on.
 
     A deadline that is set shorter while the guest runs would not do: compiled code keeps the deadline that it
     has read until that has passed. What comes back has to live as long as the store.
     """
 
+    on = UPDATE_YIELD if yields else UPDATE_CONTINUE
+
     def tick(_context: Any, _data: Any, delta: Any, kind: Any) -> int:
         message = overdue()
         if message:
-            return _address(ffi.wasmtime_error_new(ctypes.create_string_buffer(message.encode())))
+            return address_of(ffi.wasmtime_error_new(ctypes.create_string_buffer(message.encode())))
         delta[0] = 1
-        kind[0] = UPDATE_CONTINUE
+        kind[0] = on
         return 0
 
     callback = _EpochCallback(tick)
@@ -156,11 +159,13 @@ def call(store: wasmtime.Store, function: wasmtime.Func, *arguments: int) -> int
     return int(values[0].i32) & 0xFFFF_FFFF
 
 
-def _address(pointer: Any) -> int:
+def address_of(pointer: Any) -> int:
+    """Where a pointer points, or 0."""
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
-def _float(bits: int) -> float:
+def as_float(bits: int) -> float:
+    """The f32 of these bits."""
     value: float = _F32.unpack(_I32.pack(bits))[0]
     return value
 
@@ -172,6 +177,7 @@ def new_functype(params: Sequence[str]) -> wasmtime.FuncType:
 
 
 @functools.cache
-def _named(text: str) -> tuple[Any, int]:
+def named(text: str) -> tuple[Any, int]:
+    """A name as the library takes it: bytes that stay, and how many."""
     encoded = text.encode()
     return ctypes.create_string_buffer(encoded), len(encoded)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from types import GeneratorType
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -25,17 +26,20 @@ from realm_abi._checks import (
 from realm_abi.contract import Function, Param
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.hostapi import Dimensions, HostTrap
+from realm_abi.steps import Answer, Steps, finish
 from realm_abi.structs import element_size
 
 __all__ = [
     "MASK",
     "MAX_RESULT",
+    "Begun",
     "Bytes",
     "Guard",
     "Guarded",
     "Memory",
     "Raw",
     "Window",
+    "begin",
     "bind",
     "fit",
     "unsupported",
@@ -45,7 +49,9 @@ log = logging.getLogger(__name__)
 
 Raw = int | float
 Guarded = Callable[..., int]
-"""`(memory, *raw) -> int`: what the sandbox calls; answers >= 0 or an error code, raises only HostTrap."""
+"""`(memory, *raw) -> int`: answers >= 0 or an error code, raises only HostTrap."""
+Begun = Callable[..., Answer]
+"""The same for a function that may take long: it may answer the steps to its answer."""
 
 
 class Memory(Protocol):
@@ -96,30 +102,63 @@ def _all_of(memory: Bytes, param: Param) -> NDArray[Any]:
     return view
 
 
-def bind(function: Function, implementation: Callable[..., int], host: Dimensions) -> Guarded:
-    """The guarded host function: `(memory, *raw) -> int`.
+def bind(function: Function, implementation: Callable[..., Answer], host: Dimensions) -> Guarded:
+    """The guarded host function, which waits where the implementation has to."""
+    begun = begin(function, implementation, host)
+
+    def guarded(memory: Memory, *raw: Raw) -> int:
+        answer = begun(memory, *raw)
+        return answer if isinstance(answer, int) else finish(answer)
+
+    return guarded
+
+
+def begin(function: Function, implementation: Callable[..., Answer], host: Dimensions) -> Begun:
+    """The guarded host function: `(memory, *raw) -> int`, or the steps to it where those are what the
+    implementation answers.
 
     It answers what `implementation` answers, the code of the AbiError that the checks or the implementation
     raise, and `internal` for anything else that goes wrong in the host, which is logged. HostTrap passes.
     """
     guard = Guard(function, host)
 
-    def guarded(memory: Memory, *raw: Raw) -> int:
+    def begun(memory: Memory, *raw: Raw) -> Answer:
         try:
-            result = int(implementation(*guard.arguments(memory.data(), raw)))
-            if not 0 <= result <= MAX_RESULT:
-                raise ValueError(f"{function.name} answered {result}")
-        except AbiError as error:
-            log.debug("%s: %s", function.name, error)
-            return int(error.code)
+            result = implementation(*guard.arguments(memory.data(), raw))
+            if isinstance(result, GeneratorType):
+                return _guarded(function, result)
+            return _checked(function, result)
         except HostTrap:
             raise
-        except Exception:
-            log.exception("%s failed in the host", function.name)
-            return int(ErrorCode.internal)
-        return result
+        except Exception as error:
+            return _code_of(function, error)
 
-    return guarded
+    return begun
+
+
+def _guarded(function: Function, steps: Steps[int]) -> Steps[int]:
+    try:
+        return _checked(function, (yield from steps))
+    except HostTrap:
+        raise
+    except Exception as error:
+        return _code_of(function, error)
+
+
+def _checked(function: Function, answer: Any) -> int:
+    result = int(answer)
+    if not 0 <= result <= MAX_RESULT:
+        raise ValueError(f"{function.name} answered {result}")
+    return result
+
+
+def _code_of(function: Function, error: Exception) -> int:
+    """What a host function that raised answers its guest."""
+    if isinstance(error, AbiError):
+        log.debug("%s: %s", function.name, error)
+        return int(error.code)
+    log.error("%s failed in the host", function.name, exc_info=error)
+    return int(ErrorCode.internal)
 
 
 def unsupported(_memory: Memory, *_raw: Raw) -> int:

@@ -4,6 +4,9 @@ A method is named like its import. Texts come as `str`, windows as NumPy views o
 has checked: `in` windows are read-only, `out` windows writable, neither may be kept after the call. A method
 answers an int >= 0 as the contract says, or raises `AbiError`; anything else that it raises is logged and
 answered with `internal`. A host may lack methods: the guest is then answered `unsupported`.
+
+A method that the contract lets wait may answer steps (`realm_abi.steps`), and so be a generator. Where many
+guests run on one thread it has to: whatever waits otherwise keeps all of them waiting.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from realm_abi.steps import Answer
 
 U8 = NDArray[np.uint8]
 U32 = NDArray[np.uint32]
@@ -40,27 +45,29 @@ class HostV1(Dimensions, Protocol):
         """Writes JSON; answers its bytes."""
         ...
 
-    def realm_encode_tokens(self, model_id: int, text: str, out: U32, /) -> int:
+    def realm_encode_tokens(self, model_id: int, text: str, out: U32, /) -> Answer:
         """Writes token ids, beginning of sequence first; answers their count."""
         ...
 
-    def realm_decode_tokens(self, model_id: int, ids: U32, out: U8, /) -> int:
+    def realm_decode_tokens(self, model_id: int, ids: U32, out: U8, /) -> Answer:
         """Writes the raw bytes of tokens; answers how many."""
         ...
 
-    def realm_embed_tokens(self, model_id: int, ids: U32, out: F32, /) -> int:
+    def realm_embed_tokens(self, model_id: int, ids: U32, out: F32, /) -> Answer:
         """ids [n] -> out [n * D]; answers 4 * n * D."""
         ...
 
-    def realm_forward_layer(self, model_id: int, layer: int, hidden: F32, position: int, out: F32, /) -> int:
+    def realm_forward_layer(
+        self, model_id: int, layer: int, hidden: F32, position: int, out: F32, /
+    ) -> Answer:
         """hidden [n * D] at position .. position + n - 1 -> out [n * D]; answers 4 * n * D."""
         ...
 
-    def realm_compute_logits(self, model_id: int, hidden: F32, out: F32, /) -> int:
+    def realm_compute_logits(self, model_id: int, hidden: F32, out: F32, /) -> Answer:
         """hidden [D] -> out [V]; answers 4 * V."""
         ...
 
-    def realm_stream_token(self, text: str, /) -> int:
+    def realm_stream_token(self, text: str, /) -> Answer:
         """Takes a token's text; answers 0 to go on, 1 to stop."""
         ...
 
@@ -96,7 +103,7 @@ class HostV1Whole(HostV1, Protocol):
         """Chooses an adapter; answers 0."""
         ...
 
-    def realm_host_generate(self, model_id: int, prompt: str, options: dict[str, Any], out: U8, /) -> int:
+    def realm_host_generate(self, model_id: int, prompt: str, options: dict[str, Any], out: U8, /) -> Answer:
         """Writes a whole text and a NUL; answers the bytes of both.
 
         `options` are the fields of GenOptions and `stop_tokens`, a U32 view.
@@ -115,11 +122,11 @@ class HostV2(Dimensions, Protocol):
         """Writes a packed ModelInfo; answers its bytes."""
         ...
 
-    def realm_encode(self, model: int, text: str, flags: int, out: U32, /) -> int:
+    def realm_encode(self, model: int, text: str, flags: int, out: U32, /) -> Answer:
         """Writes token ids unless `out` is empty; answers their count. Flags: 1 add_bos, 2 parse_special."""
         ...
 
-    def realm_decode(self, model: int, ids: U32, flags: int, out: U8, /) -> int:
+    def realm_decode(self, model: int, ids: U32, flags: int, out: U8, /) -> Answer:
         """Writes the tokens' raw bytes unless `out` is empty; answers how many. Flags: 1 skip_special."""
         ...
 
@@ -139,17 +146,17 @@ class HostV2(Dimensions, Protocol):
         """Frees a session; answers 0."""
         ...
 
-    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> int:
+    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> Answer:
         """Appends ids [n]; writes the logits of the last `rows` of them, [rows * V]; answers rows.
 
         `logits` is the guest's whole capacity, which may be more than rows * V.
         """
         ...
 
-    def realm_draft(self, session: int, ids: U32, out: U32, /) -> int:
+    def realm_draft(self, session: int, ids: U32, out: U32, /) -> Answer:
         """Proposes tokens that may follow the session's and ids [n]; answers how many."""
         ...
 
-    def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> int:
+    def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> Answer:
         """Takes a sampled token and its text; answers 0 to go on, 1 to stop. Flags: 1 stop_token."""
         ...

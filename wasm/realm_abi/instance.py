@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar, Unpack
 
 import numpy as np
 import wasmtime
 
-from realm_abi import _wasmtime
+from realm_abi import _fibers, _wasmtime
 from realm_abi._epochs import Allowance, EpochClock
 from realm_abi._imports import Imports, Wrap
 from realm_abi.contract import load_contract
@@ -18,6 +18,7 @@ from realm_abi.errors import AbiError, ErrorCode, FinishReason
 from realm_abi.guard import MAX_RESULT, fit
 from realm_abi.hostapi import Dimensions
 from realm_abi.requests import ALIGNMENT, OptionsV1, OptionsV2, request_v1, request_v2
+from realm_abi.steps import Steps, finish
 
 if TYPE_CHECKING:
     from realm_abi.sandbox import GuestModule
@@ -57,7 +58,8 @@ class Limits:
 class Instance:
     """Made by `Runtime.instantiate`. One thread at a time runs it; `cancel` may come from any.
 
-    Generations may follow one another; a guest that has faulted should not be used again.
+    Generations may follow one another; a guest that has faulted should not be used again. On a runtime with
+    fibers the `..._steps` yield whenever the guest waits or has had its turn; without they take one step.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Instance:
         host: Dimensions,
         limits: Limits,
         wrap: Wrap | None,
+        *,
+        fibers: bool = False,
     ) -> None:
         if module.memory_bytes > limits.memory_bytes:
             raise GuestFault(
@@ -78,21 +82,25 @@ class Instance:
         self._clock = clock
         self._busy = threading.Lock()
         self._allowance = Allowance(limits.guest_seconds, limits.grace_seconds)
-        self._imports = Imports(self._allowance)
+        self._mailbox = _fibers.Mailbox(self._allowance.rested) if fibers else None
+        self._imports = Imports(self._allowance, self._mailbox)
         self._store = wasmtime.Store(engine)
         self._store.set_limits(limits.memory_bytes, TABLE_ELEMENTS, instances=1, tables=TABLES, memories=1)
-        self._ticking = _wasmtime.on_every_epoch(self._store, self._imports.overdue)
-        linker = wasmtime.Linker(engine)
-        self._imports.define(linker, module.imports, host, wrap)
-        started = self._run(lambda: linker.instantiate(self._store, module.compiled))
+        self._ticking = _wasmtime.on_every_epoch(self._store, self._imports.overdue, yields=fibers)
+        self._linker = wasmtime.Linker(engine)
+        self._imports.define(self._linker, module.imports, host, wrap)
         self._functions: dict[str, wasmtime.Func] = {}
+
+    def start(self) -> Steps[None]:
+        """Lets the module's start function run; before all else. Raises GuestFault if it cannot start."""
+        started = yield from self._run(self._instantiate())
         for name, item in started.exports(self._store)._extern_map.items():
             if isinstance(item, wasmtime.Func):
                 self._functions[name] = item
             elif isinstance(item, wasmtime.Memory) and name == "memory":
                 self.memory = self._imports.memory = _wasmtime.GuestMemory(self._store, item)
-        if module.version == 1:
-            self._call("realm_new")
+        if self.module.version == 1:
+            yield from self._call("realm_new")
 
     def generate_v1(self, prompt: str, model_id: int, options: OptionsV1 | None = None) -> bytes:
         """Runs a v1 guest; answers its text without the NUL.
@@ -100,12 +108,18 @@ class Instance:
         Raises AbiError with the code of the last host call if the guest answers 0, GuestFault if it breaks,
         ValueError for options that do not fit their fields.
         """
+        return finish(self.generate_v1_steps(prompt, model_id, options))
+
+    def generate_v1_steps(self, prompt: str, model_id: int, options: OptionsV1 | None = None) -> Steps[bytes]:
+        """As `generate_v1`."""
         size = len(request_v1(0, prompt, options).data)
-        base = self._allocate(size) if "realm_alloc" in self._functions else self._claim(size)
+        allocates = "realm_alloc" in self._functions
+        base = (yield from self._allocate(size)) if allocates else self._claim(size)
         placed = request_v1(base, prompt, options)
         self._write(base, placed.data)
         self._imports.last_answer = 0
-        offset = self._call("generate", placed.prompt_ptr, placed.prompt_len, model_id, placed.options_ptr)
+        arguments = (placed.prompt_ptr, placed.prompt_len, model_id, placed.options_ptr)
+        offset = yield from self._call("generate", *arguments)
         if offset == 0:
             code = self._imports.last_answer
             failed = code in set(ErrorCode)
@@ -117,9 +131,13 @@ class Instance:
 
         Raises GuestFault if the guest breaks, ValueError for options that do not fit their fields.
         """
-        base = self._allocate(len(request_v2(0, prompt, options)))
+        return finish(self.generate_v2_steps(prompt, **options))
+
+    def generate_v2_steps(self, prompt: str, **options: Unpack[OptionsV2]) -> Steps[int]:
+        """As `generate_v2`."""
+        base = yield from self._allocate(len(request_v2(0, prompt, options)))
         self._write(base, request_v2(base, prompt, options))
-        answer = self._call("generate", base)
+        answer = yield from self._call("generate", base)
         answer -= (answer >> 31) << 32
         if answer not in set(FinishReason) | set(ErrorCode):
             raise GuestFault("lied", f"generate answered {answer}: no finish reason and no error")
@@ -138,13 +156,23 @@ class Instance:
             self._functions.clear()
             self._imports.close()
 
-    def _call(self, name: str, *arguments: int) -> int:
+    def _call(self, name: str, *arguments: int) -> Steps[int]:
         if name not in self._functions:
             raise RuntimeError("the instance is closed" if not self._functions else f"it exports no {name}")
-        function = self._functions[name]
-        return self._run(lambda: _wasmtime.call(self._store, function, *arguments))
+        return (yield from self._run(self._enter(self._functions[name], arguments)))
 
-    def _run(self, enter: Callable[[], T]) -> T:
+    def _enter(self, function: wasmtime.Func, arguments: Sequence[int]) -> Steps[int]:
+        if self._mailbox:
+            return (yield from _fibers.call(self._store, function, arguments, self._mailbox))
+        return _wasmtime.call(self._store, function, *arguments)
+
+    def _instantiate(self) -> Steps[wasmtime.Instance]:
+        place = (self._linker, self._store, self.module.compiled)
+        if self._mailbox:
+            return (yield from _fibers.instantiate(*place, self._mailbox))
+        return self._linker.instantiate(*place[1:])
+
+    def _run(self, entered: Steps[T]) -> Steps[T]:
         """Enters the guest and turns its ways to fail into faults of this instance."""
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("the instance is running: a host function must not call its guest")
@@ -152,7 +180,7 @@ class Instance:
         try:
             with self._clock:
                 self._allowance.begin()
-                return enter()
+                return (yield from entered)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
             # wasmtime says Trap of what the guest did, WasmtimeError of how the host ended it.
             raise self._fault(error) from None
@@ -169,9 +197,9 @@ class Instance:
             return GuestFault("deadline", overdue)
         return GuestFault("trap", _line(str(error)))
 
-    def _allocate(self, size: int) -> int:
+    def _allocate(self, size: int) -> Steps[int]:
         """Memory from the guest's own allocator."""
-        base = self._call("realm_alloc", size) if size <= MAX_RESULT else 0
+        base = (yield from self._call("realm_alloc", size)) if size <= MAX_RESULT else 0
         if base == 0:
             raise GuestFault("memory", f"realm_alloc has no {size} bytes for the request")
         try:

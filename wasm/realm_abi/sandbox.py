@@ -32,6 +32,7 @@ from realm_abi.interface import (
     check_size,
     examine,
 )
+from realm_abi.steps import Steps, finish
 
 __all__ = [
     "FaultKind",
@@ -65,12 +66,19 @@ class GuestModule:
 class Runtime:
     """One engine with its cache of compiled modules; safe to use from several threads.
 
-    `compiled` is a folder that keeps them for the next process; it is made if it is not there.
+    `compiled` is a folder that keeps them for the next process; it is made if it is not there. With `fibers`
+    (where `realm_abi.fibers` has them) many guests can run on one thread, by their `..._steps`.
     """
 
     def __init__(
-        self, *, max_module_bytes: int = 64 << 20, cached_modules: int = 64, compiled: Path | None = None
+        self,
+        *,
+        max_module_bytes: int = 64 << 20,
+        cached_modules: int = 64,
+        compiled: Path | None = None,
+        fibers: bool = False,
     ) -> None:
+        self.fibers = fibers
         verify_raw_calls()
         self._engine = wasmtime.Engine(engine_config())
         self._clock = EpochClock(self._engine)
@@ -101,7 +109,16 @@ class Runtime:
         self, module: GuestModule, host: Dimensions, limits: Limits | None = None, *, wrap: Wrap | None = None
     ) -> Instance:
         """A fresh instance whose imports are `host`'s methods. Raises GuestFault if it cannot start."""
-        return Instance(self._engine, self._clock, module, host, limits or Limits(), wrap)
+        return finish(self.instantiate_steps(module, host, limits, wrap=wrap))
+
+    def instantiate_steps(
+        self, module: GuestModule, host: Dimensions, limits: Limits | None = None, *, wrap: Wrap | None = None
+    ) -> Steps[Instance]:
+        """As `instantiate`."""
+        given = (self._engine, self._clock, module, host, limits or Limits(), wrap)
+        instance = Instance(*given, fibers=self.fibers)
+        yield from instance.start()
+        return instance
 
     def _load(self, wasm: bytes, digest: str) -> GuestModule:
         """Compiles a module unless an earlier process did, and checks it anyway."""

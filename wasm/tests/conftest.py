@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import wasmtime
 from numpy.typing import NDArray
+from realm_abi._fibertest import fibers_work
 from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.guests import guest_bytes
@@ -75,9 +76,13 @@ def units(guest_build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
     return Units(output.read_bytes())
 
 
-@pytest.fixture(scope="session")
-def runtime() -> Runtime:
-    return Runtime()
+@pytest.fixture(scope="session", params=["threads", "fibers"])
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    """Whatever a guest does ends alike on the thread that calls it and on a fiber."""
+    fibers = request.param == "fibers"
+    if fibers and not fibers_work():
+        pytest.skip("the installed wasmtime has no fibers for this host: the log says why")
+    return Runtime(fibers=fibers)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from realm_abi.guard import Bytes, Guard, Guarded, Memory, Raw, Window
 from realm_abi.hostapi import Dimensions, HostTrap
 from realm_abi.requests import OptionsV1, OptionsV2
 from realm_abi.sandbox import GuestFault, GuestModule, Instance, Limits, Runtime, Wrap
+from realm_abi.steps import finish
 from realm_mocks.host.windows import located
 
 Piece = tuple[int, bytes]
@@ -76,7 +77,9 @@ class Recorder(Runtime):
             return self._watched(take, Guard(function, host), wrap(function, guarded) if wrap else guarded)
 
         try:
-            return Noted(self._engine, self._clock, module, host, take.limits, watched, take)
+            noted = Noted(self._engine, self._clock, module, host, take.limits, watched, take)
+            finish(noted.start())
+            return noted
         except GuestFault as fault:
             take.start = str(fault)
             raise
