@@ -60,6 +60,11 @@ class PackedWeights:
     unembedding: PackedMatrix  # [vocab, hidden]
 
     @property
+    def vocab_size(self) -> int:
+        """The number of logits of a position."""
+        return self.unembedding.outputs
+
+    @property
     def nbytes(self) -> int:
         """The memory of all matrices: what a step of one token reads, and the embedding if it is not tied."""
         matrices = [getattr(layer, part) for layer in self.layers for part in _PARTS]

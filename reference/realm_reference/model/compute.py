@@ -1,0 +1,83 @@
+"""What runs a model: the compiled path or plain NumPy, and how it rounds."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from realm_reference.model.errors import ModelError
+from realm_reference.model.store import cache_folder
+
+log = logging.getLogger(__name__)
+
+Way = Literal["auto", "jit", "numpy"]
+Precision = Literal["float32", "float64", "exact", "int8"]
+JIT_PRECISIONS: Final = ("exact", "int8")
+
+
+class ComputeError(ModelError):
+    """This machine cannot compute as it was asked to."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a model is run. `precision` "exact" (float32 activations) and "int8" are the compiled path's, and
+    "float32" and "float64" (the oracle) are NumPy's; `threads` are of the compiled path.
+    """
+
+    way: Literal["jit", "numpy"] = "numpy"
+    precision: Precision = "float32"
+    threads: int = 1
+
+    def __str__(self) -> str:
+        if self.way == "numpy":
+            return f"NumPy, {self.precision}"
+        return f"compiled, {self.precision}, {self.threads} thread{'s' * (self.threads > 1)}"
+
+
+NUMPY: Final = Compute()
+
+
+def choose_compute(way: Way = "auto", precision: str = "exact", threads: int | None = None) -> Compute:
+    """The compiled path where it can run, else NumPy; one line of log says which, and why.
+
+    Raises ComputeError if the compiled path, or a precision that only it has, is asked for and cannot be.
+    """
+    fault = None if way == "numpy" else jit_fault()
+    if way == "jit" and fault is not None:
+        raise ComputeError(f"--compute jit cannot run here: {fault}; leave it out, or --compute numpy")
+    if way == "numpy" or fault is not None:
+        if precision == "int8":
+            reason = fault or "NumPy computes in float32"
+            raise ComputeError(f"--precision int8 needs the compiled path: {reason}; choose exact")
+        log.info("computing: %s%s", NUMPY, f" (the compiled path cannot run: {fault})" if fault else "")
+        return NUMPY
+    chosen = Compute("jit", "int8" if precision == "int8" else "exact", threads or available_threads())
+    log.info("computing: %s", chosen)
+    return chosen
+
+
+def available_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def jit_fault() -> str | None:
+    """Why the compiled path cannot run here, in a few words; None if it can."""
+    if importlib.util.find_spec("numba") is None:
+        return "Numba is not installed"
+    try:
+        from realm_reference.compute.jit.cpu import FUSED
+    except ImportError as error:  # a Numba that does not fit this NumPy or Python
+        return f"Numba cannot be imported: {error}"
+    return None if FUSED else "the processor has no fused multiply-add (FMA)"
+
+
+def prepare_jit() -> None:
+    """Numba keeps its code in our cache. Before the first import of a kernel's module."""
+    from realm_reference.compute.jit.code_cache import keep_code_below
+
+    keep_code_below(cache_folder() / "compiled-kernels")

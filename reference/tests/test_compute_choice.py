@@ -1,0 +1,104 @@
+"""What runs a model is said once, and what cannot be is refused in a line."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from realm_reference.model import compute
+from realm_reference.model.compute import NUMPY, Compute, ComputeError, choose_compute
+
+numba = pytest.importorskip("numba")
+
+
+@pytest.fixture(params=["Numba is not installed", None])
+def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    monkeypatch.setattr(compute, "jit_fault", lambda: request.param)
+    return request.param  # type: ignore[no-any-return]
+
+
+def test_the_best_that_can_run_is_chosen_and_said(
+    fault: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        chosen = choose_compute(threads=3)
+    assert chosen == (NUMPY if fault else Compute("jit", "exact", 3))
+    (line,) = caplog.messages
+    assert line == (
+        "computing: NumPy, float32 (the compiled path cannot run: Numba is not installed)"
+        if fault
+        else "computing: compiled, exact, 3 threads"
+    )
+
+
+def test_what_was_asked_for_and_cannot_be_is_refused(fault: str | None) -> None:
+    with pytest.raises(ComputeError, match="--precision int8 needs the compiled path"):
+        choose_compute("numpy", "int8")
+    if fault:
+        with pytest.raises(ComputeError, match="--compute jit cannot run here: Numba is not installed"):
+            choose_compute("jit")
+        with pytest.raises(ComputeError, match="--precision int8 needs the compiled path: Numba"):
+            choose_compute(precision="int8")
+    else:
+        assert choose_compute("jit", "int8", 1) == Compute("jit", "int8", 1)
+
+
+def test_numpy_is_taken_when_asked_for() -> None:
+    assert choose_compute("numpy") == NUMPY
+
+
+def test_threads_are_as_many_as_there_are_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "jit_fault", lambda: None)
+    assert choose_compute().threads == compute.available_threads() >= 1
+
+
+def test_a_processor_without_fused_products_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = pytest.importorskip("realm_reference.compute.jit.cpu")
+    monkeypatch.setattr(cpu, "FUSED", False)
+    assert compute.jit_fault() == "the processor has no fused multiply-add (FMA)"
+
+
+def test_a_numba_that_does_not_fit_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "realm_reference.compute.jit.cpu", None)
+    assert str(compute.jit_fault()).startswith("Numba cannot be imported")
+
+
+@pytest.fixture
+def numba_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", numba.config.CACHE_DIR)
+
+
+@pytest.mark.usefixtures("numba_folder")
+def test_compiled_code_is_kept_in_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from realm_reference.compute.jit import code_cache
+
+    first = code_cache.keep_code_below(tmp_path / "kernels")
+    assert first.parent == tmp_path / "kernels"
+    assert first.stat().st_mode & 0o777 == 0o700
+    assert str(first) == numba.config.CACHE_DIR
+    assert code_cache.keep_code_below(tmp_path / "kernels") == first
+    monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx2,+fma")
+    assert code_cache.keep_code_below(tmp_path / "kernels") != first
+
+
+@pytest.mark.usefixtures("numba_folder")
+def test_a_folder_that_others_may_enter_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from realm_reference.compute.jit import code_cache
+
+    tmp_path.chmod(0o755)
+    folder = code_cache.keep_code_below(tmp_path)
+    assert tmp_path not in folder.parents
+    assert "every start compiles it" in caplog.text
+
+
+@pytest.mark.usefixtures("numba_folder")
+def test_old_code_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from realm_reference.compute.jit import code_cache
+
+    tmp_path.chmod(0o700)
+    for number in range(code_cache.MAX_FOLDERS + 2):
+        monkeypatch.setattr(numba.config, "CPU_NAME", f"cpu{number}")
+        newest = code_cache.keep_code_below(tmp_path)
+    assert len(list(tmp_path.iterdir())) == code_cache.MAX_FOLDERS
+    assert newest.exists()
