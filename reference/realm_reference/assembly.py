@@ -11,6 +11,7 @@ from realm_abi.interface import ModuleRejected
 from realm_abi.sandbox import GuestModule, Runtime
 
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.errors import ModelError
 from realm_reference.model.model import load_model
 from realm_reference.model.store import cache_folder
@@ -45,7 +46,7 @@ def orchestrator(
         model = load_model(model_name)
     except ModelError as error:
         raise AssemblyError(str(error)) from None
-    engine = Engine(model.transformer, on_step=metrics.observe_step if metrics else None)
+    engine = Engine(ArrayRunner(model.transformer), on_step=metrics.observe_step if metrics else None)
     try:
         yield (
             engine,

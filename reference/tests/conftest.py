@@ -15,6 +15,7 @@ import pytest
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.fetch import fetch
 from realm_reference.model.model import Model, load_model
 from realm_reference.model.transformer import Transformer
@@ -272,7 +273,7 @@ async def start_server(tiny_model: Model) -> AsyncIterator[StartServer]:
             served, metrics = model or tiny_model, Metrics()
             runtime = Runtime()
             module = runtime.compile(guest if isinstance(guest, bytes) else guest_bytes(guest))
-            engine = Engine(served.transformer, on_step=metrics.observe_step)
+            engine = Engine(ArrayRunner(served.transformer), on_step=metrics.observe_step)
             orchestrator = Orchestrator(
                 served,
                 engine,

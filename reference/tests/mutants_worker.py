@@ -16,6 +16,7 @@ from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import GuestFault, Limits, ModuleRejected, Runtime
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model, load_model
 from realm_reference.orchestration.events import Failed, Token
 from realm_reference.orchestration.guestrun import v1_options, v2_options
@@ -57,7 +58,7 @@ class Side:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._engine = Engine(model.transformer)
+        self._engine = Engine(ArrayRunner(model.transformer))
         self._runtime = Runtime()
 
     def outcome(self, wasm: bytes, reader: Reader) -> str:

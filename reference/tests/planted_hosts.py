@@ -23,6 +23,7 @@ from realm_abi.errors import AbiError
 from realm_abi.sandbox import Runtime
 from realm_harness.hostsuite.score import Hosts
 from realm_reference.engine import Engine, Session
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model, load_model
 from realm_reference.orchestration import GenerationRequest, GuestLimits
 from realm_reference.orchestration.events import Failed, Token
@@ -69,7 +70,9 @@ class Reference:
     def __init__(self, wasm: bytes) -> None:
         module, self.loaded = runtime().compile(wasm), tiny_model()
         self.model = self.loaded.name
-        self.engine = Engine(self.loaded.transformer)  # its own: a defect may use up an engine's sessions
+        self.engine = Engine(
+            ArrayRunner(self.loaded.transformer)
+        )  # its own: a defect may use up an engine's sessions
         chosen = self.v1 if module.version == 1 else self.v2
 
         class Runner(GuestRunner):

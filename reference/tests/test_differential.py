@@ -24,6 +24,7 @@ from realm_abi.errors import FinishReason
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import GuestModule, Runtime
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
 from realm_reference.orchestration.events import Failed, Token
 from realm_reference.orchestration.guestrun import inexpressible_in_v1, v1_options, v2_options
@@ -191,7 +192,7 @@ class Bench:
 
 def opened(model: Model) -> Iterator[Bench]:
     runtime = Runtime()
-    engine = Engine(model.transformer)
+    engine = Engine(ArrayRunner(model.transformer))
     yield Bench(
         model, engine, runtime, {1: runtime.compile(guest_bytes("v1")), 2: runtime.compile(guest_bytes("v2"))}
     )

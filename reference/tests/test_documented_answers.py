@@ -23,6 +23,7 @@ from realm_mocks.host.functions_v1 import FunctionsV1
 from realm_mocks.host.functions_v2 import FunctionsV2
 from realm_mocks.host.model import ScriptedModel
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model, load_model
 from realm_reference.orchestration.hostfunctions_v1 import HostFunctionsV1
 from realm_reference.orchestration.hostfunctions_v2 import HostFunctionsV2
@@ -150,7 +151,7 @@ def test_mock_host(version: int) -> None:
 @pytest.mark.parametrize("version", [1, 2])
 def test_reference(make_gguf: Callable[..., Path], version: int) -> None:
     model = load_model(make_gguf({"llama.context_length": 64}))
-    engine = Engine(model.transformer)
+    engine = Engine(ArrayRunner(model.transformer))
     try:
         play(reference_host(version, model, engine), version)
     finally:

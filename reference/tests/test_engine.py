@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from realm_abi.errors import AbiError, ErrorCode
-from realm_reference.engine import CacheUse, Engine, Session, StepRecord
+from realm_reference.engine import CacheUse, Engine, LayerSession, Session, StepRecord
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
+from realm_reference.model.transformer import Transformer
 
 
 def ids(*tokens: int) -> np.ndarray:
@@ -33,7 +35,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 @pytest.fixture
 def engine(tiny_model: Model) -> Iterator[Engine]:
-    engine = Engine(tiny_model.transformer)
+    engine = Engine(ArrayRunner(tiny_model.transformer))
     yield engine
     engine.close()
 
@@ -46,22 +48,22 @@ def session(engine: Engine) -> Session:
 class Gate:
     """Stands in for a slow model: every step waits until the test lets it through."""
 
-    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered = threading.Semaphore(0)
         self.released = threading.Semaphore(0)
-        original = type(engine._transformer).forward
+        original = Transformer.forward
 
         def forward(*args: object, **kwargs: object) -> object:
             self.entered.release()
             assert self.released.acquire(timeout=30)
             return original(*args, **kwargs)
 
-        monkeypatch.setattr(type(engine._transformer), "forward", forward)
+        monkeypatch.setattr(Transformer, "forward", forward)
 
 
 @pytest.fixture
-def gate(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    return Gate(engine, monkeypatch)
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    return Gate(monkeypatch)
 
 
 def test_forward_gives_the_models_own_logits(session: Session, tiny_model: Model) -> None:
@@ -74,7 +76,7 @@ def test_forward_gives_the_models_own_logits(session: Session, tiny_model: Model
 @pytest.mark.parametrize("rows", [0, 1, 5, 70, 150])
 def test_a_long_prompt_goes_in_chunks_and_gives_the_rows_asked_for(tiny_model: Model, rows: int) -> None:
     steps: list[StepRecord] = []
-    engine = Engine(tiny_model.transformer, prefill_chunk=32, on_step=steps.append)
+    engine = Engine(ArrayRunner(tiny_model.transformer), prefill_chunk=32, on_step=steps.append)
     try:
         got = engine.open().forward(prompt(150), rows)
     finally:
@@ -104,14 +106,15 @@ def test_a_fork_goes_its_own_way(engine: Engine, session: Session) -> None:
 
 def test_v1_layer_by_layer_equals_forward(engine: Engine, tiny_model: Model) -> None:
     tokens = prompt(12)
-    whole, layered = engine.open(), engine.open()
+    whole, layered = engine.open(), engine.open_layers()
     hidden = layered.embed(tokens)
     for index in range(tiny_model.config.n_layers):
         hidden = layered.layer(index, hidden, 0)
     assert np.array_equal(layered.logits(hidden[-1:]), whole.forward(tokens, 1))
 
 
-def test_v1_position_is_honoured(session: Session, tiny_model: Model) -> None:
+def test_v1_position_is_honoured(engine: Engine) -> None:
+    session = engine.open_layers()
     hidden = session.embed(prompt(4))
     first = session.layer(0, hidden, 0)
     session.layer(0, hidden, 4)
@@ -131,9 +134,6 @@ def test_v1_position_is_honoured(session: Session, tiny_model: Model) -> None:
         (lambda s, m: s.forward(prompt(m.context_length + 1), 1), ErrorCode.context_full),
         (lambda s, m: s.truncate(11), ErrorCode.invalid_argument),
         (lambda s, m: s.truncate(-1), ErrorCode.invalid_argument),
-        (lambda s, m: s.embed(ids(m.transformer.vocab_size)), ErrorCode.invalid_argument),
-        (lambda s, m: s.layer(99, s.embed(ids(1)), 10), ErrorCode.invalid_argument),
-        (lambda s, m: s.layer(0, s.embed(ids(1)), m.context_length), ErrorCode.context_full),
     ],
 )
 def test_a_refused_call_changes_nothing(
@@ -144,6 +144,30 @@ def test_a_refused_call_changes_nothing(
         call(session, tiny_model)
     assert caught.value.code is code
     assert session.length == 10
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda s, m: s.embed(ids(m.transformer.vocab_size)), ErrorCode.invalid_argument),
+        (lambda s, m: s.embed(ids()), ErrorCode.invalid_argument),
+        (lambda s, m: s.layer(99, s.embed(ids(1)), 0), ErrorCode.invalid_argument),
+        (lambda s, m: s.layer(0, s.embed(ids(1)), 2), ErrorCode.invalid_argument),
+        (lambda s, m: s.layer(0, s.embed(ids(1)), -1), ErrorCode.invalid_argument),
+        (lambda s, m: s.layer(0, s.embed(ids(1)), m.context_length), ErrorCode.context_full),
+    ],
+)
+def test_a_refused_call_of_v1_changes_nothing(
+    engine: Engine, tiny_model: Model, call: Callable[[LayerSession, Model], object], code: ErrorCode
+) -> None:
+    session = engine.open_layers()
+    hidden = session.embed(ids(5))
+    for index in range(tiny_model.config.n_layers):
+        hidden = session.layer(index, hidden, 0)
+    with pytest.raises(AbiError) as caught:
+        call(session, tiny_model)
+    assert caught.value.code is code
+    assert session.length == 1
 
 
 def test_the_context_can_be_filled_to_the_last_token(session: Session, tiny_model: Model) -> None:
@@ -169,7 +193,7 @@ def test_a_failing_step_harms_its_own_session_only(
     session.forward(prompt(10), 1)
     expected = neighbour.forward(prompt(10, 1), 1)
     with monkeypatch.context() as patch:
-        patch.setattr(type(engine._transformer), "layer", _explode)
+        patch.setattr(Transformer, "layer", _explode)
         with pytest.raises(AbiError) as caught:
             session.forward(ids(1, 2), 1)
     assert caught.value.code is ErrorCode.internal
@@ -205,8 +229,8 @@ def test_cancel_wakes_a_session_that_waits_in_the_queue(engine: Engine, gate: Ga
 def test_cancel_in_a_long_prefill_ends_it_after_the_step_that_runs(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(tiny_model.transformer, prefill_chunk=8)
-    gate = Gate(engine, monkeypatch)
+    engine = Engine(ArrayRunner(tiny_model.transformer), prefill_chunk=8)
+    gate = Gate(monkeypatch)
     session = engine.open()
     try:
         with ThreadPoolExecutor(1) as pool:
@@ -226,8 +250,8 @@ def test_cancel_in_a_long_prefill_ends_it_after_the_step_that_runs(
 def test_a_short_request_does_not_wait_for_a_long_prefill(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(tiny_model.transformer, prefill_chunk=8)
-    gate = Gate(engine, monkeypatch)
+    engine = Engine(ArrayRunner(tiny_model.transformer), prefill_chunk=8)
+    gate = Gate(monkeypatch)
     long, short = engine.open(), engine.open()
     try:
         with ThreadPoolExecutor(2) as pool:
@@ -288,13 +312,14 @@ def test_neighbours_never_change_bits(engine: Engine, lengths: list[int], decode
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.finfo(np.float32).max, 1e-45])
-def test_hidden_states_may_be_any_numbers(engine: Engine, session: Session, value: float) -> None:
-    model = session._transformer.config
+def test_hidden_states_may_be_any_numbers(engine: Engine, tiny_model: Model, value: float) -> None:
+    session = engine.open_layers()
+    model = tiny_model.config
     hidden = np.full((2, model.hidden_size), value, np.float32)
     hidden[1, ::2] *= -1
     for index in range(model.n_layers):
         hidden = session.layer(index, hidden, 0)
-    assert session.logits(hidden[-1:]).shape == (1, session._transformer.vocab_size)
+    assert session.logits(hidden[-1:]).shape == (1, tiny_model.transformer.vocab_size)
     sound = engine.open().forward(prompt(5))
     assert np.isfinite(sound).all()
 
@@ -320,7 +345,7 @@ def test_a_loop_that_is_stuck_in_a_step_does_not_respond(
 
 
 def test_a_closed_engine_does_not_respond(tiny_model: Model) -> None:
-    engine = Engine(tiny_model.transformer)
+    engine = Engine(ArrayRunner(tiny_model.transformer))
     engine.close()
     assert not engine.responds(30)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime
+from realm_reference.bench.token_runner import TokenRunner
 from realm_reference.engine import Engine
 from realm_reference.engine.fairqueue import FairQueue, Shares
-from realm_reference.engine.loop import StepLoop
-from realm_reference.engine.work import Floats, Observe
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
+from realm_reference.model.runner import Chunk, Floats
 from realm_reference.orchestration import Finished, GenerationRequest, Orchestrator, QueueFull
 
 
@@ -83,76 +85,61 @@ def test_idling_saves_up_one_burst_and_no_more() -> None:
     assert 1.0 <= shares.used("early") - shares.used("late") <= 2.0
 
 
-class Steps:
-    """Work of `count` steps that writes down when it is its turn."""
+class Order:
+    """Owners in the order of their steps, one position of one sequence each; the first waits for `gate`."""
 
-    def __init__(self, name: str, count: int, order: list[str], gate: threading.Event) -> None:
-        self.future: Future[Floats] = Future()
-        self.abandoned = False
-        self.owner = ""
-        self.observe: Observe | None = None
-        self.queued_ns = 0
-        self._name, self._left, self._order, self._gate = name, count, order, gate
+    def __init__(self, owners: Sequence[str]) -> None:
+        self.taken: list[str] = []
+        self.gate = threading.Event()
+        self._owners = owners
+        self.engine = Engine(TokenRunner(before_step=self._note), prefill_chunk=1, batch=1)
 
-    def advance(self) -> tuple[int, Floats | None]:
-        self._gate.wait(10)
-        self._order.append(self._name)
-        self._left -= 1
-        return 1, None if self._left else np.zeros(1, np.float32)
+    def start(self, owner: str, steps: int) -> Future[Floats]:
+        session = self.engine.open(owner, adapter=self._owners.index(owner))
+        return session.start_forward(np.arange(steps, dtype=np.uint32) % 8)
 
-    def undo(self) -> None:
-        pass
+    def _note(self, chunks: Sequence[Chunk]) -> None:
+        self.gate.wait(10)
+        self.taken += [self._owners[chunk.adapter] for chunk in chunks]
 
 
-@pytest.fixture
-def loop() -> Iterator[StepLoop]:
-    loop = StepLoop()
-    yield loop
-    loop.close()
-
-
-def test_a_prompt_goes_through_before_a_flood_of_others_gets_another_turn(loop: StepLoop) -> None:
-    order: list[str] = []
-    gate = threading.Event()
-    flood = [Steps("flood", 20, order, gate) for _ in range(8)]
-    for work in flood:
-        loop.submit(work, "flood")
-    light = Steps("light", 3, order, gate)
-    loop.submit(light, "light")
-    gate.set()
-    for work in [*flood, light]:
-        work.future.result(10)
+def test_a_prompt_goes_through_before_a_flood_of_others_gets_another_turn() -> None:
+    order = Order(["flood", "light"])
+    with closing(order.engine):
+        work = [order.start("flood", 20) for _ in range(8)] + [order.start("light", 3)]
+        order.gate.set()
+        for one in work:
+            one.result(10)
     # The step that ran when it came, then its own three.
-    assert order[:4] == ["flood", "light", "light", "light"]
-    assert Counter(order) == {"flood": 160, "light": 3}
+    assert order.taken[:4] == ["flood", "light", "light", "light"]
+    assert Counter(order.taken) == {"flood": 160, "light": 3}
 
 
 class Turns(Shares):
     """Counts steps instead of seconds, so that the order is always the same."""
 
+    def __init__(self) -> None:
+        super().__init__(burst=0.0)
+
     def charge(self, owner: str, seconds: float) -> None:
         super().charge(owner, 1.0)
 
 
-def test_two_tenants_with_much_to_do_get_turns_alike() -> None:
-    order: list[str] = []
-    gate = threading.Event()
-    loop = StepLoop(shares=Turns(burst=0.0))
-    works = [(Steps("many", 10, order, gate), "many") for _ in range(6)]
-    works += [(Steps("one", 40, order, gate), "one")]
-    for work, owner in works:
-        loop.submit(work, owner)
-    gate.set()
-    for work, _ in works:
-        work.future.result(10)
-    loop.close()
-    while_both = order[: 2 * 40]
+def test_two_tenants_with_much_to_do_get_turns_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("realm_reference.engine.engine.Shares", Turns)
+    order = Order(["many", "one"])
+    with closing(order.engine):
+        work = [order.start("many", 10) for _ in range(6)] + [order.start("one", 40)]
+        order.gate.set()
+        for one in work:
+            one.result(10)
+    while_both = order.taken[: 2 * 40]
     assert abs(while_both.count("one") - while_both.count("many")) <= 2
 
 
 async def test_a_request_comes_through_a_flood_of_another_tenants(tiny_model: Model) -> None:
     """Two run and ten wait; a request of somebody else's is over before any of those that wait begins."""
-    engine, runtime = Engine(tiny_model.transformer), Runtime()
+    engine, runtime = Engine(ArrayRunner(tiny_model.transformer)), Runtime()
     module = runtime.compile(guest_bytes("v2"))
     orchestrator = Orchestrator(tiny_model, engine, runtime, module, max_running=2, max_waiting=10)
     prompt = orchestrator.prepare("<|im_start|>hello")

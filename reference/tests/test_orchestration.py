@@ -16,6 +16,7 @@ from realm_abi.errors import AbiError
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
 from realm_reference.orchestration import (
     Event,
@@ -37,7 +38,7 @@ from realm_reference.orchestration.request import encode_with_bos, prepare_promp
 
 @pytest.fixture
 def engine(tiny_model: Model) -> Iterator[Engine]:
-    engine = Engine(tiny_model.transformer)
+    engine = Engine(ArrayRunner(tiny_model.transformer))
     yield engine
     engine.close()
 

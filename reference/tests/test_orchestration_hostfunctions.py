@@ -11,6 +11,7 @@ import pytest
 from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
 from realm_reference.orchestration import Generation, GenerationRequest, GuestLimits
 from realm_reference.orchestration.hostfunctions_v1 import HostFunctionsV1
@@ -33,7 +34,7 @@ class Hosts:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.engine = Engine(model.transformer)
+        self.engine = Engine(ArrayRunner(model.transformer))
         self.made: list[HostFunctionsV1 | HostFunctionsV2] = []
 
     def make(self, kind: type[Any]) -> Any:

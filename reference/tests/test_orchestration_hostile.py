@@ -14,6 +14,7 @@ import wasmtime
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import GuestModule, Runtime
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
 from realm_reference.orchestration import (
     End,
@@ -115,7 +116,7 @@ def runtime() -> Runtime:
 
 @pytest.fixture
 def engine(tiny_model: Model) -> Iterator[Engine]:
-    engine = Engine(tiny_model.transformer)
+    engine = Engine(ArrayRunner(tiny_model.transformer))
     yield engine
     engine.close()
 

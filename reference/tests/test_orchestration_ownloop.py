@@ -13,6 +13,7 @@ from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
 from realm_reference.orchestration import (
     Event,
@@ -48,7 +49,7 @@ class Guests:
     """Orchestrators by guest, on one engine."""
 
     def __init__(self, model: Model) -> None:
-        self.engine = Engine(model.transformer)
+        self.engine = Engine(ArrayRunner(model.transformer))
         self.runtime = Runtime()
         self.model = model
         self.made: list[Orchestrator] = []

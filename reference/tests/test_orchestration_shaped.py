@@ -12,6 +12,7 @@ from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
 from realm_reference.orchestration import (
     Finished,
@@ -57,7 +58,7 @@ MakeHost = Callable[..., Host]
 
 @pytest.fixture
 async def make(tiny_model: Model) -> AsyncIterator[MakeHost]:
-    engine, made = Engine(tiny_model.transformer), list[Host]()
+    engine, made = Engine(ArrayRunner(tiny_model.transformer)), list[Host]()
 
     def make(kind: type[Any] = ShapedFunctionsV2, **changes: Any) -> Host:
         made.append(Host(tiny_model, engine, kind, changes))
@@ -159,7 +160,7 @@ async def test_v1_takes_what_is_embedded_behind_its_first_text_for_the_answer(
 
 @pytest.mark.parametrize("guest", ["v1", "v2"])
 async def test_a_prompt_of_ids_is_scored_as_it_is(tiny_model: Model, guest: str) -> None:
-    engine, runtime = Engine(tiny_model.transformer), Runtime()
+    engine, runtime = Engine(ArrayRunner(tiny_model.transformer)), Runtime()
     orchestrator = Orchestrator(tiny_model, engine, runtime, runtime.compile(guest_bytes(guest)))
     ids = tuple(tiny_model.tokenizer.encode(letter)[0] for letter in "hello")
     request = GenerationRequest(prompt_of_ids(tiny_model.tokenizer, ids), 0, score_prompt=True, logprobs=1)

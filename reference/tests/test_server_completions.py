@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
 from realm_reference.orchestration.logprobs import log_softmax
 from realm_reference.server.errors import ApiError
@@ -140,7 +141,7 @@ async def test_logprobs_of_the_prompt_and_of_the_completion(texts: Texts, tiny_m
     ids = texts.tokenizer.encode(prompt)
     assert {len(values) for values in scores.values()} == {len(ids) + 6}
     assert scores["token_logprobs"][0] is scores["top_logprobs"][0] is None
-    engine = Engine(tiny_model.transformer)
+    engine = Engine(ArrayRunner(tiny_model.transformer))
     rows = engine.open().forward(np.array(ids, np.uint32), len(ids))
     engine.close()
     expected = [float(log_softmax(row)[token]) for row, token in zip(rows, ids[1:], strict=False)]

@@ -13,6 +13,7 @@ import aiohttp
 import numpy as np
 import pytest
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
 from realm_reference.orchestration import FinishReason, GenerationRequest, Orchestrator, Token
 from realm_reference.orchestration.logprobs import TokenLogprobs, log_softmax
@@ -54,7 +55,7 @@ async def test_logprobs_are_the_models_own(server: Any, tiny_model: Model) -> No
     assert tiny_model.chat is not None
     prompt = tiny_model.chat.render([{"role": "user", "content": "hello world"}])
     tokens = [*tiny_model.tokenizer.encode(prompt), *ids_of(tiny_model, answer)]
-    engine = Engine(tiny_model.transformer)
+    engine = Engine(ArrayRunner(tiny_model.transformer))
     rows = engine.open().forward(np.array(tokens, np.uint32), len(tokens))
     engine.close()
     made = len(entries(answer))

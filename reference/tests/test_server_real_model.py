@@ -8,13 +8,14 @@ import pytest
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
 from realm_reference.orchestration import Finished, FinishReason, GenerationRequest, Orchestrator, Token
 
 
 @pytest.mark.parametrize("guest", ["v1", "v2"])
 async def test_it_knows_the_capital_of_france(smollm2: Model, guest: str) -> None:
-    engine, runtime = Engine(smollm2.transformer), Runtime()
+    engine, runtime = Engine(ArrayRunner(smollm2.transformer)), Runtime()
     orchestrator = Orchestrator(smollm2, engine, runtime, runtime.compile(guest_bytes(guest)))
     assert smollm2.chat is not None
     prompt = orchestrator.prepare(

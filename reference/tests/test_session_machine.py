@@ -25,6 +25,7 @@ from realm_mocks.host import Session as TableSession
 from realm_mocks.host.functions_v2 import FunctionsV2
 from realm_mocks.host.model import ScriptedModel
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model, load_model
 from realm_reference.orchestration.events import Failed
 from realm_reference.orchestration.hostcalls import MODEL_HANDLE
@@ -119,7 +120,7 @@ class ReferenceSide:
     def __init__(self, model: Model, known: dict[tuple[int, ...], NDArray[np.float32]]) -> None:
         self._model = model
         self._known = known
-        self._engine = Engine(model.transformer, prefill_chunk=3)
+        self._engine = Engine(ArrayRunner(model.transformer), prefill_chunk=3)
         self._guests: list[HostFunctionsV2] = []
         self.vocab_size = model.transformer.vocab_size
         self.context_length = model.context_length

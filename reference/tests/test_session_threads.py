@@ -20,6 +20,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from realm_abi.errors import AbiError, ErrorCode
 from realm_reference.engine import Engine
+from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model, load_model
 from realm_reference.orchestration.events import Failed
 from realm_reference.orchestration.hostcalls import MODEL_HANDLE
@@ -113,7 +114,7 @@ def model(make_gguf: Callable[..., Path]) -> Model:
 
 
 def engine_of(model: Model) -> closing[Engine]:
-    return closing(Engine(model.transformer, prefill_chunk=3))
+    return closing(Engine(ArrayRunner(model.transformer), prefill_chunk=3))
 
 
 def alone(model: Model, plan: Sequence[Step]) -> list[Answer]:
@@ -129,7 +130,7 @@ def alone(model: Model, plan: Sequence[Step]) -> list[Answer]:
 @given(plans=st.lists(PLAN, min_size=2, max_size=5))
 def test_guests_at_once_are_answered_as_each_is_alone(model: Model, plans: list[list[Step]]) -> None:
     with (
-        closing(Engine(model.transformer, prefill_chunk=3)) as engine,
+        closing(Engine(ArrayRunner(model.transformer), prefill_chunk=3)) as engine,
         ThreadPoolExecutor(len(plans)) as pool,
     ):
         guests = [Guest(model, engine) for _ in plans]
@@ -146,7 +147,7 @@ def test_a_cancelled_guest_ends_and_its_neighbours_do_not_notice(
     model: Model, plans: list[list[Step]], after: int
 ) -> None:
     with (
-        closing(Engine(model.transformer, prefill_chunk=3)) as engine,
+        closing(Engine(ArrayRunner(model.transformer), prefill_chunk=3)) as engine,
         ThreadPoolExecutor(len(plans) + 1) as pool,
     ):
         guests = [Guest(model, engine) for _ in plans]

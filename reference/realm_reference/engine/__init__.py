@@ -1,9 +1,11 @@
-"""The engine: sessions with their own KV caches, and the one loop that runs the model for all."""
+"""The engine: sessions over one KV cache in pages, and the one loop that runs the model for all.
 
-from realm_reference.engine.census import CacheUse
-from realm_reference.engine.engine import Engine
-from realm_reference.engine.loop import EngineCounters
+To be read in this order: pages, sequence, work, fairqueue, scheduler, loop, caller, session, layers, engine.
+"""
+
+from realm_reference.engine.engine import CacheUse, Engine
+from realm_reference.engine.layers import LayerSession
 from realm_reference.engine.session import Session
-from realm_reference.engine.work import StepRecord
+from realm_reference.engine.work import EngineCounters, StepRecord
 
-__all__ = ["CacheUse", "Engine", "EngineCounters", "Session", "StepRecord"]
+__all__ = ["CacheUse", "Engine", "EngineCounters", "LayerSession", "Session", "StepRecord"]

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
-from realm_reference.engine.census import CacheUse, Census
-from realm_reference.engine.loop import EngineCounters, StepLoop
+from realm_reference.engine.fairqueue import Shares
+from realm_reference.engine.layers import LayerSession
+from realm_reference.engine.loop import StepLoop
+from realm_reference.engine.scheduler import EngineLimits, Scheduler
+from realm_reference.engine.sequence import Sequence, pages_for
 from realm_reference.engine.session import Session
-from realm_reference.engine.work import Observe
-from realm_reference.model.transformer import Transformer
+from realm_reference.engine.work import EngineCounters, Observe
+from realm_reference.model.runner import BASE, Runner
 
 # Long enough to keep the matrix products efficient, short enough that others' decode steps do not wait long.
 PREFILL_CHUNK: Final = 64
+STEP_ROWS: Final = 128
+"""Positions of prompts in a step, all sequences together."""
+BATCH: Final = 64
+"""Sequences in a step, with a runner that gains by it."""
+CACHE_BYTES: Final = 1 << 30
+"""Of the KV cache, unless one sequence of the model's whole context needs more."""
+_MOST_CONTEXTS: Final = 64
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """All open sessions together: how many, the tokens in them, the bytes of the pages that they hold (what
+    several share counts once).
+    """
+
+    caches: int
+    tokens: int
+    bytes: int
 
 
 class Engine:
@@ -19,24 +41,48 @@ class Engine:
 
     def __init__(
         self,
-        transformer: Transformer,
+        runner: Runner,
         *,
         prefill_chunk: int = PREFILL_CHUNK,
+        step_rows: int = STEP_ROWS,
+        batch: int | None = None,
+        pages: int | None = None,
         on_step: Observe | None = None,
     ) -> None:
-        """`on_step` is called on the loop's thread after each step; it must be quick and must not raise."""
-        self._transformer = transformer
-        self._chunk = prefill_chunk
-        self._loop = StepLoop(on_step)
-        self._census = Census()
+        """`batch` sequences in a step; by default as many as make the runner faster. `pages` of KV cache:
+        enough for the model's context at least (ValueError), by default what `CACHE_BYTES` holds.
 
-    def open(self, owner: str = "", observe: Observe | None = None) -> Session:
-        """A new, empty session. Its cache grows with its tokens. Owners (tenants) share the engine fairly.
-
-        `observe` is called as `on_step` is, after each of this session's steps.
+        `on_step` is called on the loop's thread after each step; it must be quick and must not raise.
         """
-        cache = self._transformer.new_cache()
-        return Session(self._loop, self._transformer, cache, self._chunk, self._census, owner, observe)
+        self._runner = runner
+        one = pages_for(runner.config.context_length)
+        if pages is None:
+            pages = max(one, min(CACHE_BYTES // runner.page_bytes, _MOST_CONTEXTS * one))
+        if pages < one:
+            raise ValueError(f"{pages} pages of KV cache do not hold one sequence: it needs {one}")
+        if batch is None:
+            batch = BATCH if runner.batch_invariant else 1
+        limits = EngineLimits(batch, max(step_rows, prefill_chunk), prefill_chunk, pages)
+        runner.reserve(pages)
+        self._scheduler = Scheduler(limits, Shares())
+        self._loop = StepLoop(runner, self._scheduler, on_step)
+
+    def open(
+        self, owner: str = "", observe: Observe | None = None, *, adapter: int = BASE, salt: str = ""
+    ) -> Session:
+        """A new, empty session. Owners (tenants) share the engine fairly, and no pages with each other.
+
+        `observe` is called as `on_step` is, after each of this session's steps. `adapter` is a slot of the
+        runner's; `salt` names what is in it, now and never again something else: pages are shared only where
+        it is the same.
+        """
+        return Session(self._loop, self._runner, self._sequence(owner, adapter, salt), observe)
+
+    def open_layers(
+        self, owner: str = "", observe: Observe | None = None, *, adapter: int = BASE
+    ) -> LayerSession:
+        """A new, empty session of ABI v1, run layer by layer."""
+        return LayerSession(self._loop, self._runner, self._sequence(owner, adapter, ""), observe)
 
     def close(self) -> None:
         """Stop stepping: the running step ends, waiting calls fail with `internal`."""
@@ -55,8 +101,8 @@ class Engine:
 
     @property
     def counters(self) -> EngineCounters:
-        """Totals since the start: steps, rows (token positions), seconds, failed steps."""
-        return self._loop.counters
+        """Totals since the start."""
+        return self._scheduler.counters
 
     @property
     def waiting(self) -> int:
@@ -65,9 +111,17 @@ class Engine:
 
     @property
     def open_sessions(self) -> int:
-        """Sessions that hold a KV cache now."""
-        return self._census.count
+        """Sessions that are open now."""
+        return len(self._scheduler.sequences)
 
     def cache_use(self) -> CacheUse:
-        """What the KV caches of all sessions hold now."""
-        return self._census.use()
+        """What all sessions hold now."""
+        with self._loop.scheduling() as scheduler:
+            sequences = list(scheduler.sequences.values())
+            tokens = sum(len(sequence.tokens) or sequence.computed for sequence in sequences)
+            return CacheUse(len(sequences), tokens, scheduler.pool.held * self._runner.page_bytes)
+
+    def _sequence(self, owner: str, adapter: int, salt: str) -> Sequence:
+        cuts = None if self._runner.batch_invariant else list[int]()
+        with self._loop.scheduling() as scheduler:
+            return scheduler.open(owner, adapter, salt, cuts=cuts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heappush
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -42,6 +43,24 @@ class FairQueue(Generic[T]):
         if line:
             self._lines[owner] = line
         return item
+
+    def in_order(self, rank: Callable[[str], float]) -> Iterator[T]:
+        """All items without taking them: each is the next of the owner whose rank is lowest then. An owner's
+        rank may grow when one of its items has been looked at.
+        """
+        lines = {owner: deque(line) for owner, line in self._lines.items()}
+        heap = [(rank(owner), turn, owner) for turn, owner in enumerate(lines)]
+        heapify(heap)
+        while heap:
+            _, turn, owner = heappop(heap)
+            yield lines[owner].popleft()
+            if lines[owner]:
+                heappush(heap, (rank(owner), turn + len(lines), owner))
+
+    def served(self, owner: str) -> None:
+        """The owner had a turn: its next comes after those of its rank."""
+        if owner in self._lines:
+            self._lines[owner] = self._lines.pop(owner)
 
     def remove(self, owner: str, item: T) -> bool:
         """Take `item` out of the line; whether it was there."""

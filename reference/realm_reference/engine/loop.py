@@ -1,9 +1,8 @@
-"""The step loop: one thread that runs the model, one step at a time, for whoever has had least of it.
+"""The step loop: one thread that runs the model, a batch at a time.
 
 Why one thread: the model's arithmetic already uses every core, so two steps at once would only fight over
-them; and one place that sees all ready work is what continuous batching needs. Today a step takes one
-session's chunk; a batched ``step(tokens[R], positions[R], slots[R])`` replaces the inside of `_step`, and
-nothing outside of this file notices.
+them; and one place that sees all ready work is what continuous batching needs. It decides nothing: who is in
+a step is the scheduler's business.
 """
 
 from __future__ import annotations
@@ -11,70 +10,87 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
+import numpy as np
 from realm_abi.errors import AbiError, ErrorCode
 
-from realm_reference.engine.fairqueue import FairQueue, Shares
-from realm_reference.engine.work import Observe, StepRecord, Work
+from realm_reference.engine.scheduler import Batch, Scheduler
+from realm_reference.engine.sequence import Sequence
+from realm_reference.engine.work import Call, Observe, Outcome, StepRecord, Work
+from realm_reference.model.runner import Chunk, Runner
 
 log = logging.getLogger(__name__)
 
+# Whoever had a token from the last step is about to ask for the next one. The loop waits for them, up to this
+# part of what the step took: or else they would fall apart into several batches.
+PATIENCE: Final = 0.25
 
-@dataclass
-class EngineCounters:
-    """Totals since the start; written by the loop's thread alone, so a reader sees each number whole."""
-
-    steps: int = 0
-    rows: int = 0
-    step_seconds: float = 0.0
-    failed_steps: int = 0
+Part = tuple[Work, int, Outcome]
+"""A piece of work, its positions in the step, and what came of it."""
 
 
 class StepLoop:
-    """Lines of work, one for each owner, and the thread that serves them. Work with more to do goes back to
-    the end of its line: nobody is starved, by others or by oneself.
-    """
+    """Takes work from any thread, runs it on its own, and completes the work's futures."""
 
-    def __init__(self, on_step: Observe | None = None, shares: Shares | None = None) -> None:
-        self.counters = EngineCounters()
+    def __init__(self, runner: Runner, scheduler: Scheduler, on_step: Observe | None = None) -> None:
+        self._runner = runner
+        self._scheduler = scheduler
         self._on_step = on_step
-        self._ready: FairQueue[Work] = FairQueue()
-        self._shares = shares or Shares()
         self._changed = threading.Condition()
         self._closed = False
         self._beats = 0  # ends of steps and wakings, for `responds`
+        self._due: set[int] = set()  # sequences that had something from the last step
+        self._patient_until = 0.0
         self._thread = threading.Thread(target=self._run, name="engine-step-loop", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Pieces of work in the queue, without the one that is running."""
-        return len(self._ready)
+        """Pieces of work in the queue, without those that are running."""
+        return len(self._scheduler.queue)
 
     @property
     def alive(self) -> bool:
         """Whether the thread still takes steps."""
         return self._thread.is_alive() and not self._closed
 
-    def submit(self, work: Work, owner: str, observe: Observe | None = None) -> None:
-        """Queue `work`; its future is completed by the loop, or failed at once when the loop is closed."""
-        work.owner = owner
-        work.observe = observe
-        work.queued_ns = time.perf_counter_ns()
+    @contextmanager
+    def scheduling(self) -> Iterator[Scheduler]:
+        """The scheduler for oneself alone; the loop looks again when it was let go."""
+        with self._changed:
+            yield self._scheduler
+            self._changed.notify_all()
+
+    def close_sequence(self, sequence: Sequence) -> None:
+        """Give its pages back; nothing of it may be waiting."""
+        with self.scheduling() as scheduler:
+            self._due.discard(sequence.number)
+            scheduler.close(sequence)
+
+    def submit(self, work: Work) -> None:
+        """Queue `work`; the loop completes its future. Raises `internal` when the loop is closed."""
         with self._changed:
             if self._closed:
                 raise AbiError(ErrorCode.internal, "the engine is closed")
-            self._shares.arrive(owner)
-            self._ready.put(owner, work)
-            self._changed.notify_all()
+            work.begin(self._scheduler.limits.prefill_chunk)
+            self._scheduler.put(work)
+            self._due.discard(work.sequence.number)
+            if not self._due:
+                self._changed.notify_all()
 
     def abandon(self, work: Work) -> None:
         """Nobody wants `work` any more: out of the queue at once, or after the step that it is in."""
         with self._changed:
             work.abandoned = True
-            if self._ready.remove(work.owner, work):
-                self._fail(work, AbiError(ErrorCode.cancelled, "the request was cancelled"))
+            waited = self._scheduler.queue.remove(work.sequence.owner, work)
+            if waited:
+                self._scheduler.settle(work, 0, _cancelled())
+        if waited:
+            work.future.set_exception(_cancelled())
 
     def responds(self, seconds: float) -> bool:
         """Whether the thread ends a step within `seconds`, or wakes when it has none to take."""
@@ -91,73 +107,120 @@ class StepLoop:
             self._changed.notify_all()
         self._thread.join()
 
+    # ------------------------------------------------------------------------------ on the loop's thread
+
     def _run(self) -> None:
-        while (work := self._next()) is not None:
+        while (job := self._next()) is not None:
             begin = time.perf_counter_ns()
-            self._step(work, begin)
-            with self._changed:
-                self._shares.charge(work.owner, (time.perf_counter_ns() - begin) / 1e9)
-        for work in self._ready:
-            self._fail(work, AbiError(ErrorCode.internal, "the engine is closed"))
+            parts = [self._call(job)] if isinstance(job, Call) else self._step(job)
+            self._settle(parts, begin, (time.perf_counter_ns() - begin) / 1e9)
+        for work in list(self._scheduler.queue):
+            work.future.set_exception(AbiError(ErrorCode.internal, "the engine is closed"))
 
-    def _next(self) -> Work | None:
+    def _next(self) -> Batch | Call | None:
         with self._changed:
-            self._beat()
-            while not self._ready and not self._closed:
-                self._changed.wait()
-                self._beat()
-            owner = self._ready.next_owner(self._shares.used)
-            if self._closed or owner is None:
-                return None
-            self._shares.begin(owner)
-            return self._ready.take(owner)
+            while not self._closed:
+                self._beats += 1
+                self._changed.notify_all()
+                left = self._patience_left()
+                if self._scheduler.queue and left is None:
+                    job = self._scheduler.next()
+                    if job is not None:
+                        return job
+                self._changed.wait(left)
+            return None
 
-    def _beat(self) -> None:
-        self._beats += 1
-        self._changed.notify_all()
+    def _patience_left(self) -> float | None:
+        """Seconds to wait for those that are about to ask again; None if nobody is waited for."""
+        left = self._patient_until - time.perf_counter()
+        if not self._due or left <= 0:
+            self._due.clear()
+            return None
+        return left
 
-    def _step(self, work: Work, begin: int) -> None:
-        """One step for one session. Whatever it raises is that session's alone; the loop goes on."""
+    def _call(self, call: Call) -> Part:
+        with self._changed:
+            room = self._scheduler.make_room(call)
+        if not room:
+            return call, call.rows, AbiError(ErrorCode.out_of_memory, "the KV cache has no page left")
         try:
-            rows, result = work.advance()
-        except AbiError as error:
-            self._fail(work, error)
-        except ValueError as error:
-            self._fail(work, AbiError(ErrorCode.invalid_argument, str(error)))
-        except MemoryError:
-            self._fail(work, AbiError(ErrorCode.out_of_memory, "no memory for this step"))
-        except Exception:
-            log.exception("a step failed; its session gets an error, the loop goes on")
-            self._fail(work, AbiError(ErrorCode.internal, "the step failed"))
-        else:
-            self._count(rows, begin, work)
-            self._settle(work, result)
+            return call, call.rows, call.run()
+        except Exception as error:
+            return call, call.rows, _fault(error)
 
-    def _settle(self, work: Work, result: object) -> None:
-        with self._changed:
-            if work.abandoned:
-                self._fail(work, AbiError(ErrorCode.cancelled, "the request was cancelled"))
-            elif result is None:
-                work.queued_ns = time.perf_counter_ns()
-                self._ready.put(work.owner, work)
+    def _step(self, batch: Batch) -> list[Part]:
+        """Run the batch. If that fails, each chunk goes alone: a fault is one sequence's."""
+        try:
+            for source, target in batch.copies:
+                self._runner.copy_page(source, target)
+            logits = self._runner.step(batch.chunks)
+        except Exception as error:
+            if len(batch.chunks) == 1:
+                outcomes: list[Outcome] = [_fault(error)]
             else:
-                work.future.set_result(result)  # type: ignore[arg-type]
+                outcomes = [self._alone(chunk) for chunk in batch.chunks]
+        else:
+            outcomes = [*np.split(logits, np.cumsum([chunk.rows for chunk in batch.chunks])[:-1])]
+        counts = [len(chunk.ids) for chunk in batch.chunks]
+        return list(zip(batch.works, counts, outcomes, strict=True))
 
-    def _fail(self, work: Work, error: AbiError) -> None:
-        if error.code is not ErrorCode.cancelled:
-            self.counters.failed_steps += 1
+    def _alone(self, chunk: Chunk) -> Outcome:
         try:
-            work.undo()
-        except Exception:
-            log.exception("a session could not be put back after a failed step")
-        work.future.set_exception(error)
+            return self._runner.step([chunk]).copy()
+        except Exception as error:
+            return _fault(error)
 
-    def _count(self, rows: int, begin_ns: int, work: Work) -> None:
-        seconds = (time.perf_counter_ns() - begin_ns) / 1e9
-        self.counters.steps += 1
-        self.counters.rows += rows
-        self.counters.step_seconds += seconds
-        record = StepRecord(begin_ns, rows, seconds, (begin_ns - work.queued_ns) / 1e9)
-        for observe in (self._on_step, work.observe):
-            if observe is not None:
-                observe(record)
+    def _settle(self, parts: list[Part], begin: int, seconds: float) -> None:
+        self._record(parts, begin, seconds)
+        with self._changed:
+            rows: dict[str, int] = defaultdict(int)
+            done = []
+            for work, count, outcome in parts:
+                rows[work.sequence.owner] += count
+                result = self._scheduler.settle(work, count, _cancelled() if work.abandoned else outcome)
+                if result is not None:
+                    done.append((work, result))
+            self._scheduler.charge(rows, seconds)
+            if self._scheduler.limits.batch > 1:
+                self._due.update(work.sequence.number for work, _ in done)
+                self._patient_until = time.perf_counter() + PATIENCE * seconds
+        for work, result in done:
+            if isinstance(result, AbiError):
+                work.future.set_exception(result)
+            else:
+                work.future.set_result(result)
+
+    def _record(self, parts: list[Part], begin: int, seconds: float) -> None:
+        """Counters and observers first: who is woken by the step finds them as they are after it."""
+        counters = self._scheduler.counters
+        counters.steps += 1
+        counters.sequences += len(parts)
+        counters.step_seconds += seconds
+        records = []
+        for work, count, outcome in parts:
+            counters.rows += count
+            counters.failed_steps += isinstance(outcome, AbiError) and not work.abandoned
+            record = StepRecord(begin, count, seconds, (begin - work.queued_ns) / 1e9)
+            records.append(record)
+            if work.observe is not None:
+                work.observe(record)
+        if self._on_step is not None:
+            waited = max(record.queued_seconds for record in records)
+            rows = sum(record.rows for record in records)
+            self._on_step(StepRecord(begin, rows, seconds, waited, len(parts)))
+
+
+def _cancelled() -> AbiError:
+    return AbiError(ErrorCode.cancelled, "the request was cancelled")
+
+
+def _fault(error: Exception) -> AbiError:
+    """What a session is told of an error of the model's; the loop goes on whatever it was."""
+    if isinstance(error, AbiError):
+        return error
+    if isinstance(error, ValueError):
+        return AbiError(ErrorCode.invalid_argument, str(error))
+    if isinstance(error, MemoryError):
+        return AbiError(ErrorCode.out_of_memory, "no memory for this step")
+    log.error("a step failed; its session gets an error, the loop goes on", exc_info=error)
+    return AbiError(ErrorCode.internal, "the step failed")

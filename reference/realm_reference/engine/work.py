@@ -1,16 +1,18 @@
-"""What a session asks of the step loop: a call that is done in one or more steps."""
+"""What a session asks of the step loop."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from realm_abi.errors import AbiError
 
-from realm_reference.model.transformer import KVCache, Transformer
+from realm_reference.engine.pages import PagePool
+from realm_reference.engine.sequence import Sequence
 
 Floats = NDArray[np.float32]
 
@@ -18,104 +20,143 @@ Floats = NDArray[np.float32]
 @dataclass(frozen=True)
 class StepRecord:
     """What one step did: when it began (`time.perf_counter_ns`), token positions through the model, its
-    seconds, and the seconds that its work had waited.
+    seconds, the seconds that its work had waited (the longest, of several), and how many sequences were in
+    it.
+
+    `reused` positions were not computed, because their pages were there.
     """
 
     begun_ns: int
     rows: int
     seconds: float
     queued_seconds: float
+    sequences: int = 1
+    reused: int = 0
+
+
+@dataclass
+class EngineCounters:
+    """Totals since the start. `rows` are positions through the model, `sequences` the chunks in all steps
+    (over `steps`: the mean batch), `prefix_hit_tokens` the positions that others' pages saved.
+    """
+
+    steps: int = 0
+    rows: int = 0
+    sequences: int = 0
+    step_seconds: float = 0.0
+    failed_steps: int = 0
+    prefix_hit_tokens: int = 0
+    preemptions: int = 0
 
 
 Observe = Callable[[StepRecord], None]
 
 
-class Work(Protocol):
-    """One call of one session. `advance` runs on the loop's thread only; the session's thread waits on
-    `future`.
+Outcome = Floats | AbiError
+
+
+class Asked(ABC):
+    """A call of one session, which waits for `future`. Abandoned: nobody does any more."""
+
+    def __init__(self, sequence: Sequence, observe: Observe | None) -> None:
+        self.future: Future[Floats] = Future()
+        self.future.set_running_or_notify_cancel()  # it is abandoned through its session only
+        self.sequence = sequence
+        self.observe = observe
+        self.abandoned = False
+        self.queued_ns = 0
+
+    @abstractmethod
+    def begin(self, chunk: int) -> None:
+        """The work is in the queue now; a step takes `chunk` positions of a sequence at most."""
+
+    @abstractmethod
+    def take(self, pool: PagePool, count: int, result: Floats) -> Floats | None:
+        """`count` positions are through, with this result; the whole once there is nothing left to do."""
+
+    @abstractmethod
+    def undo(self, pool: PagePool) -> None:
+        """Put the sequence back to where it was before the call."""
+
+
+class Forward(Asked):
+    """Append `ids` to a sequence and compute it to its end, in one or more steps, for the logits of its last
+    `rows` positions.
     """
 
-    future: Future[Floats]
-    abandoned: bool
-    owner: str
-    observe: Observe | None
-    queued_ns: int
+    def __init__(self, sequence: Sequence, ids: list[int], rows: int, observe: Observe | None) -> None:
+        super().__init__(sequence, observe)
+        self.ids = ids
+        self.start = len(sequence.tokens)
+        self.rows = rows
+        self.reused = 0
+        self._given: list[Floats] = []
 
-    def advance(self) -> tuple[int, Floats | None]:
-        """Run one step; returns the rows (token positions) that went through, and the result once it is
-        whole.
+    @property
+    def reusable(self) -> int:
+        """Positions that need not go through the model if others' pages have them: not the last, and none
+        whose logits are wanted.
         """
+        return len(self.sequence.tokens) - max(self._wanted, 1)
 
-    def undo(self) -> None:
-        """Put the session back to where it was before the call, after a step failed or the call was
-        abandoned.
-        """
+    def rows_until(self, end: int) -> int:
+        """How many of the positions before `end` still have to give their logits."""
+        return max(self._wanted - (len(self.sequence.tokens) - end), 0)
+
+    def begin(self, chunk: int) -> None:
+        """The tokens are the sequence's from now on."""
+        self.sequence.append(self.ids, chunk)
+
+    def take(self, pool: PagePool, count: int, result: Floats) -> Floats | None:
+        """`result` [n, V] are the logits of the next of the rows, copied."""
+        self.sequence.advance(pool, self.sequence.computed + count)
+        self._given.append(result.copy())
+        if self.sequence.left:
+            return None
+        return self._given[0] if len(self._given) == 1 else np.concatenate(self._given)
+
+    def undo(self, pool: PagePool) -> None:
+        """Forget the tokens."""
+        self.sequence.truncate(pool, self.start)
+
+    @property
+    def _wanted(self) -> int:
+        return self.rows - sum(map(len, self._given))
 
 
-class ForwardWork:
-    """Append tokens to a sequence, at most `chunk` of them a step, so that a long prompt does not hold up
-    the others.
+class Call(Asked):
+    """One call of the runner that is not a step: what ABI v1 asks layer by layer, on `rows` positions.
 
-    The cuts depend on the request alone, never on its neighbours: a cut changes how the matrix products are
-    rounded, and the same request has to give the same bits on a busy and on an idle server.
+    It needs the pages of the first `positions` of its sequence.
     """
 
     def __init__(
-        self, transformer: Transformer, cache: KVCache, ids: NDArray[np.uint32], rows: int, chunk: int
+        self,
+        sequence: Sequence,
+        call: Callable[[NDArray[np.int32]], Floats],
+        rows: int,
+        positions: int,
+        observe: Observe | None,
     ) -> None:
-        self.future: Future[Floats] = Future()
-        self.abandoned = False
-        self.owner = ""
-        self.observe: Observe | None = None
-        self.queued_ns = 0
-        self._transformer = transformer
-        self._cache = cache
-        self._start = cache.length
-        self._ids = ids
-        self._rows = rows
-        self._chunk = chunk
-        self._done = 0
-        self._logits: list[Floats] = []
-
-    def advance(self) -> tuple[int, Floats | None]:
-        """One chunk: [T] ids -> [rows of it, V] logits, kept until the last chunk is through."""
-        ids = self._ids[self._done : self._done + self._chunk]
-        self._done += len(ids)
-        wanted = self._done - (len(self._ids) - self._rows)
-        rows = min(max(wanted, 0), len(ids))
-        logits = self._transformer.forward(ids, self._cache, rows)
-        self._logits.append(to_float32(self._transformer, logits))
-        whole = self._done == len(self._ids)
-        return len(ids), np.concatenate(self._logits) if whole else None
-
-    def undo(self) -> None:
-        """Forget the chunks that went through."""
-        self._cache.truncate(self._start)
-
-
-class CallWork:
-    """A call that is one step: what ABI v1 asks layer by layer. A failed layer leaves its cache as the
-    model left it.
-    """
-
-    def __init__(self, call: Callable[[], Floats], rows: int) -> None:
-        self.future: Future[Floats] = Future()
-        self.abandoned = False
-        self.owner = ""
-        self.observe: Observe | None = None
-        self.queued_ns = 0
+        super().__init__(sequence, observe)
+        self.rows = rows
+        self.positions = positions
         self._call = call
-        self._rows = rows
 
-    def advance(self) -> tuple[int, Floats | None]:
-        """Run the call. The hidden states are the guest's: NaN, infinities and overflows are what it gets."""
+    def run(self) -> Floats:
+        """The hidden states are the guest's: NaN, infinities and overflows are what it gets."""
         with np.errstate(all="ignore"):
-            return self._rows, self._call()
+            return self._call(np.array(self.sequence.pages, np.int32))
 
-    def undo(self) -> None:
-        """Nothing to put back: the cache drops what it held from a repeated position on."""
+    def begin(self, chunk: int) -> None:
+        """Nothing to do."""
+
+    def take(self, pool: PagePool, count: int, result: Floats) -> Floats:
+        """A call is whole at once."""
+        return result
+
+    def undo(self, pool: PagePool) -> None:
+        """Nothing to put back: a layer drops what it held from a repeated position on."""
 
 
-def to_float32(transformer: Transformer, array: object) -> Floats:
-    """A backend's array as host float32, the one type that crosses the ABI (also in float64 oracle mode)."""
-    return transformer.arrays.to_numpy(array).astype(np.float32, copy=False)
+Work = Forward | Call

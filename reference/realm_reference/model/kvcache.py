@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from realm_reference.compute.numpy import Array, Arrays
 from realm_reference.model.config import LlamaConfig
 
 _BLOCK = 256  # positions
+
+
+class Cache(Protocol):
+    """What a transformer asks of wherever a sequence's keys and values are."""
+
+    @property
+    def length(self) -> int:
+        """The number of positions that every layer holds."""
+
+    def extend(self, layer: int, position: int, keys: Array, values: Array) -> tuple[Array, Array]:
+        """Store the chunk that begins at `position`, and return all keys and values up to its end."""
+        # [n_kv, n_seq, d] twice -> [n_kv, position + n_seq, d] twice
 
 
 class KVCache:

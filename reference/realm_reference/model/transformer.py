@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from realm_reference.compute.numpy import Array, Arrays, causal_attention, gelu, rms_norm, rotate, silu
 from realm_reference.model.adapters import Adapter
 from realm_reference.model.config import LlamaConfig
-from realm_reference.model.kvcache import KVCache
+from realm_reference.model.kvcache import Cache, KVCache
 from realm_reference.model.lora import UNCHANGED, LayerDeltas, lay_out, project
 from realm_reference.model.weights import LlamaWeights
 
@@ -60,7 +60,7 @@ class Transformer:
         rows = self.arrays.xp.take(self.weights.embedding, self.arrays.integers(tokens), axis=0)
         return rows * self.config.embedding_scale
 
-    def layer(self, index: int, x: Array, cache: KVCache, position: int) -> Array:
+    def layer(self, index: int, x: Array, cache: Cache, position: int) -> Array:
         """Run layer `index` on a chunk that begins at `position`, which the cache must have reached
         (ValueError if not).
         """
@@ -76,7 +76,7 @@ class Transformer:
         # [n_seq, d] -> [n_seq, vocab]
         return self._norm(x, self.weights.final_norm) @ self.weights.unembedding
 
-    def forward(self, ids: Sequence[int] | NDArray[np.integer], cache: KVCache, rows: int = 1) -> Array:
+    def forward(self, ids: Sequence[int] | NDArray[np.integer], cache: Cache, rows: int = 1) -> Array:
         """Append `ids` to the cached sequence and return the logits of the last `rows` of them.
 
         Raises ValueError for an unknown id, for more rows than ids, and for a sequence beyond the context;
@@ -100,7 +100,7 @@ class Transformer:
         hidden = self.arrays.xp.concat(outputs, axis=0)
         return self.logits(hidden[len(ids) - rows :, :])
 
-    def _attention(self, index: int, x: Array, cache: KVCache, position: int) -> Array:
+    def _attention(self, index: int, x: Array, cache: Cache, position: int) -> Array:
         # [n_seq, d] -> [n_seq, d]
         a, c, w, lora = self.arrays, self.config, self.weights.layers[index], self._deltas(index)
         qkv = project(self._norm(x, w.attention_norm), w.qkv, lora.qkv)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from realm_abi.errors import AbiError, ErrorCode
 
-from realm_reference.engine import Session
+from realm_reference.engine import LayerSession
 from realm_reference.model.model import Model
 from realm_reference.orchestration.hostcalls import MODEL_HANDLE, HostCalls, put
 from realm_reference.orchestration.request import encode_with_bos
@@ -33,7 +33,7 @@ class HostFunctionsV1(HostCalls):
     remove one.
     """
 
-    _implied: Session | None = None
+    _implied: LayerSession | None = None
     host_loop: HostLoop | None = None
     embedded_tokens = 0
     hosted_tokens = 0
@@ -180,8 +180,15 @@ class HostFunctionsV1(HostCalls):
         self.hosted_tokens += tokens
         return written
 
-    def _session_of_instance(self) -> Session:
+    def close(self) -> None:
+        """Free the instance's cache."""
+        super().close()
+        if self._implied is not None:
+            self._implied.free()
+            self._implied = None
+
+    def _session_of_instance(self) -> LayerSession:
         if self._implied is None:
-            self._implied = self._engine.open(self._request.tenant, self._generation.stepped)
-            self._adopt(self._implied)
+            self._implied = self._engine.open_layers(self._request.tenant, self._generation.stepped)
+            self._generation.on_cancel(self._implied.cancel)
         return self._implied
