@@ -28,6 +28,7 @@ SUMMARIES = {
     "abi": "Show the guest contract, or check a module.",
     "api-key": "The same as keys.",
     "bench": "Measure what the parts cost on this machine.",
+    "compare": "Compare two load tests, with a verdict for a pipeline.",
     "conform": "Hold a server to the chat contract, over the wire.",
     "deploy": "Deploy servers here, or write the manifests for a platform.",
     "info": "Show what is in a model file.",

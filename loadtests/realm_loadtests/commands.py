@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,56 +9,22 @@ from typing import Any
 
 import click
 
-from realm_loadtests.arrivals import FORMS, Arrivals, ArrivalsError
+from realm_loadtests.arrivals import FORMS
+from realm_loadtests.compare_command import compare_command
 from realm_loadtests.launch import LocustFailed
 from realm_loadtests.loadtest import RESULT_FILE, exit_code, run
+from realm_loadtests.parameters import parse_arrivals, parse_duration, parse_objectives, parse_share
 from realm_loadtests.preflight import TargetUnusable
 from realm_loadtests.progress import Progress
 from realm_loadtests.records import RECORDS_FILE
 from realm_loadtests.settings import KEY_VARIABLE, Settings
-from realm_loadtests.slo import EXAMPLE, Objective, SloError, parse
+from realm_loadtests.slo import EXAMPLE, Objective
 from realm_loadtests.summary import summarise
+
+__all__ = ["compare_command", "load"]
 
 CLOSED_LOOP_USERS = 4
 OPEN_LOOP_STREAMS = 1000
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-
-
-def parse_duration(text: str) -> int:
-    """Seconds of a duration written `30`, `30s`, `2m` or `1h`."""
-    match = re.fullmatch(r"(\d{1,6})([smh]?)", text)
-    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
-    if seconds < 1:
-        raise click.BadParameter(f"{text!r} is not a duration; write 30s, 2m or 1h")
-    return seconds
-
-
-def parse_share(text: str) -> float:
-    """A part of the whole written `1%` or `0.01`, as a number from 0 to 1."""
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise click.BadParameter(f"{text!r} is not a share; write 1% or 0.01")
-    return share
-
-
-def parse_arrivals(text: str) -> str:
-    """An arrival process, looked at here so that a mistake in it is told before anything starts."""
-    try:
-        Arrivals.parse(text)
-    except ArrivalsError as error:
-        raise click.BadParameter(str(error)) from None
-    return text
-
-
-def parse_objectives(text: str | Sequence[Objective]) -> Sequence[Objective]:
-    """Service level objectives."""
-    try:
-        return parse(text) if isinstance(text, str) else text
-    except SloError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command()

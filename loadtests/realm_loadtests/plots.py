@@ -53,7 +53,7 @@ def draw(records: Iterable[Record]) -> dict[str, str]:
         return {}
     failed_s = np.array([record.at_us for record in kept if record.outcome == "failed"]) / 1e6
     sent_s = np.array([record.at_us for record in done]) / 1e6
-    ttft_ms = np.array([record.token_us[0] for record in done]) / 1e3
+    ttft_ms = np.array([record.start_ttft_us for record in done]) / 1e3
     gaps_us = np.array([gap for record in done for gap in record.gaps_us])
     gaps_ms = np.maximum(gaps_us / 1e3, SMALLEST_MS)
     plots = {
