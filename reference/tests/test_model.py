@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from realm_reference.model.compute import Compute
 from realm_reference.model.model import Model, load_model
 
 
@@ -31,7 +32,7 @@ def test_what_a_model_says_of_itself(tiny_gguf: Path) -> None:
 def test_the_fingerprint_follows_file_and_precision(tiny_gguf: Path, make_gguf: Callable[..., Path]) -> None:
     prints = [
         load_model(tiny_gguf).fingerprint,
-        load_model(tiny_gguf, dtype="float64").fingerprint,
+        load_model(tiny_gguf, Compute(precision="float64")).fingerprint,
         load_model(make_gguf({"general.name": "Other"})).fingerprint,
     ]
     assert len(set(prints)) == 3
