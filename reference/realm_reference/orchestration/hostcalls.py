@@ -42,7 +42,7 @@ class HostCalls:
         self._engine = engine
         self._generation = generation
         self._limits = limits
-        self._vocab_size = model.transformer.vocab_size
+        self._vocab_size = model.vocab_size
         self._request = request
         self._calls_left = limits.host_calls_base + limits.host_calls_per_token * (
             request.prompt.tokens + request.max_tokens
