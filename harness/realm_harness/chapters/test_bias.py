@@ -134,3 +134,18 @@ def test_presence_penalty_out_of_range(target: Target) -> None:
 def test_penalty_of_a_wrong_type(target: Target) -> None:
     """A frequency_penalty that is a word is refused with a 4xx."""
     refused_value(target, "frequency_penalty", HELLO)
+
+
+@case(
+    "CHAT-PENALTY-007",
+    clause_id="penalty.negative",
+    reason="below 0 it is an encouragement, which is not the same as nothing",
+    confirm=True,
+)
+def test_negative_penalty_reaches_the_engine(target: Target) -> None:
+    """frequency_penalty -2 changes some greedy answer of 32 tokens."""
+    for prompt in LONG_ANSWERS:
+        plain = target.settled(prompt, 32)
+        if target.ask(prompt, 32, temperature=0, frequency_penalty=-2).text() != plain:
+            return
+    demand(False, f"frequency_penalty -2 changes none of {len(LONG_ANSWERS)} answers of 32 tokens")

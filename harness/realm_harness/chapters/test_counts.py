@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from secrets import token_hex
+from time import perf_counter
 
 from realm_harness.answers import shown
 from realm_harness.case import Unjudged, case, demand
@@ -118,6 +119,31 @@ def test_completion_tokens_are_counted(target: Target) -> None:
     _compare_with_usage(target, OUTPUTS, "completion_tokens")
 
 
+@case(
+    "CHAT-METRICS-017", clause_id="metrics.requests", reason="a rate of errors is a part of all", confirm=True
+)
+def test_all_requests_are_counted(target: Target) -> None:
+    """realm_requests_total rises by at least as much as the answered and the failed requests together."""
+    names = ("realm_requests_total", SUCCESSES[0], ERRORS)
+    before = scrape(target)
+    known(before, names[:1])
+    target.ask(HELLO, 4)
+    target.raw_stream(HELLO, 4)
+    target.post(target.body(HELLO, 4, temperature=-5))
+    parts = risen(target, before, names[1], lambda rise: rise >= 2)
+    page = scrape(target)
+    total, answered, failed = ((page.total(name) or 0) - (before.total(name) or 0) for name in names)
+    demand(parts >= 2, f"{names[1]} rose by {parts:g} with two answered requests")
+    said = f"{names[0]} rose by {total:g}, answered requests by {answered:g}, failed ones by {failed:g}"
+    demand(total >= answered + failed, said)
+
+
+@case("CHAT-METRICS-018", clause_id="metrics.generated", reason="capacity is planned by them", confirm=True)
+def test_generated_tokens_are_counted(target: Target) -> None:
+    """realm_tokens_generated_total rises by exactly what usage says."""
+    _compare_with_usage(target, ("realm_tokens_generated_total",), "completion_tokens")
+
+
 def _compare_with_usage(target: Target, names: tuple[str, ...], count: str) -> None:
     page = scrape(target)
     name = page.first(names)
@@ -166,6 +192,25 @@ def test_duration_histogram(target: Target) -> None:
     target.raw_stream(HELLO, 4)
     rise = risen(target, page, name, lambda rise: rise >= 2)
     demand(rise >= 2, f"{name} rose by {rise:g} with two answered requests")
+
+
+@case(
+    "CHAT-METRICS-019",
+    clause_id="metrics.duration-sum",
+    reason="an average is the sum by the count",
+    confirm=True,
+)
+def test_durations_add_up(target: Target) -> None:
+    """Requests one after the other add no more to the sum of durations than the time that they took."""
+    begun = perf_counter()
+    page = scrape(target)
+    name = known(page, DURATIONS, "_sum")
+    target.ask(HELLO, 8)
+    target.raw_stream(HELLO, 8)
+    booked = risen(target, page, name, lambda rise: rise > 0)
+    took = perf_counter() - begun
+    demand(booked > 0, f"{name} did not rise with two answered requests")
+    demand(booked <= took, f"{name} rose by {booked:.3f} s with requests that took {took:.3f} s in all")
 
 
 @case(

@@ -112,6 +112,17 @@ def test_all_of_a_seed_is_read(target: Target) -> None:
         demand(len(answers) > 1, f"seeds that differ by 2**{power} all give {shown(answers)}")
 
 
+@case("CHAT-READ-008", clause_id="read.seed-sign", reason="hashes are signed in many languages", confirm=True)
+def test_sign_of_a_seed_is_read(target: Target) -> None:
+    """A seed and its negative are two seeds."""
+
+    def drawn(seed: int) -> str:
+        return target.ask(STORY, TOKENS, temperature=1.5, seed=seed).text()
+
+    pairs = [(drawn(seed), drawn(-seed)) for seed in (5, 6, 7)]
+    demand(any(one != other for one, other in pairs), f"with seeds 5 and -5 it is {shown(pairs[0])}")
+
+
 @case("CHAT-READ-007", clause_id="read.model", reason="clients look a model up before they use it")
 def test_one_model(target: Target) -> None:
     """/v1/models/ID is the model of that id, and the list has each once."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from realm_harness.answers import shown
 from realm_harness.case import case, demand
 from realm_harness.chapters.test_errors import error_object
 from realm_harness.exchange import Exchange
+from realm_harness.hostile import head, length, question
 from realm_harness.prompts import HELLO
 from realm_harness.target import CHAT, Target
 
@@ -17,6 +19,8 @@ INSIDE = ("Traceback (most recent call last)", 'File "/', "goroutine ", "panicke
 
 def refusals(target: Target) -> Mapping[str, Exchange]:
     """A refusal of each kind by what was wrong; what was answered all the same is not among them."""
+    body = question(target)
+    hasty = replace(target, timeouts=replace(target.timeouts, silence=min(5.0, target.timeouts.silence)))
     made = {
         "no JSON": target.post(b'{"model": '),
         "a bad value": target.post(target.body(HELLO, 2) | {"temperature": 9}),
@@ -24,6 +28,10 @@ def refusals(target: Target) -> Mapping[str, Exchange]:
         "an unknown route": target.get("/v1/realm-no-such-route"),
         "a wrong method": target.get(CHAT),
         "no messages": target.post({"model": target.model}),
+        "an unknown encoding": target.send_bytes(
+            head(target, length(body), b"Content-Encoding: realm") + body
+        ),
+        "a body of a terabyte": hasty.send_bytes(head(target, b"Content-Length: 1000000000000")),
     }
     if target.api_key:
         made["a wrong key"] = target.post(target.body(HELLO, 2), key="Bearer realm-no-such-key")

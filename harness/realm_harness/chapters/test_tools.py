@@ -13,6 +13,9 @@ from realm_harness.target import Target
 TOKENS = 150
 QUESTION = "What is the weather in Rome? Use get_weather."
 CITIES = ["Rome", "Oslo"]
+RAW_CALLS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<function=")
+"""How models write calls, each family in its own syntax."""
+
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -199,3 +202,14 @@ def test_function_without_a_name(target: Target) -> None:
     """A function without a name is refused with a 4xx."""
     target.ask(QUESTION, 1, tools=TOOLS)  # Unsupported where there are no tools
     refused(target, target.body(QUESTION, 4, tools=[{"type": "function", "function": {}}]), "no name")
+
+
+@case("CHAT-TOOLS-011", clause_id="tools.content", reason="a chat shows the content to people")
+def test_content_is_not_the_call(target: Target) -> None:
+    """The content beside a call holds neither the call as the model wrote it nor its arguments."""
+    answer = ask(target, "required")
+    written = [called(call)[1] for call in calls(answer)]
+    stream, deltas = streamed(target)
+    for said, what in ((answer.text(), "an answer"), (stream.text() if deltas else "", "a stream")):
+        found = [raw for raw in (*RAW_CALLS, *written) if raw and raw in said]
+        demand(not found, f"the content of {what} that calls is {shown(said)}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from realm_harness.answers import shown
 from realm_harness.case import Unjudged, Unsupported, case, demand
+from realm_harness.chapters.test_exact import is_number
 from realm_harness.prompts import OPENING
 from realm_harness.target import Target, clock_ms
 from realm_harness.websocket.dialogue import CallLog, Dialogue, ended, open_dialogue
@@ -152,3 +153,32 @@ def test_incremental(target: Target) -> None:
                 return
             seen.append(f"{waited:.0%} of {took:.0f} ms")
     demand(False, f"the first piece came after {' and '.join(seen)} of two streams")
+
+
+@case("CHAT-WSANSWER-008", clause_id="ws.values", reason="costs and latencies are made of them")
+def test_values_of_a_result(target: Target) -> None:
+    """prompt_tokens is above 0 and grows with the prompt; time_ms is within what the client waited."""
+    with open_dialogue(target) as dialogue:
+        counts: list[Any] = []
+        for prompt in (OPENING, OPENING * 3):
+            log = dialogue.ask("generate", prompt=prompt, max_tokens=4)
+            counts.append(log.result.get("prompt_tokens"))
+            told, waited = log.result.get("time_ms"), clock_ms(log.messages[-1][0], log.sent_ns)
+            if told is not None:
+                fine = is_number(told) and 0 <= told <= waited + 1
+                demand(fine, f"`time_ms` is {shown(told)}, the client waited {waited:.1f} ms")
+        if counts != [None, None]:
+            grows = all(type(count) is int and count > 0 for count in counts) and counts[0] < counts[1]
+            demand(grows, f"`prompt_tokens` is {counts[0]}, and of three times the prompt {counts[1]}")
+
+
+@case("CHAT-WSANSWER-009", clause_id="ws.logprob", reason="it is the logarithm of a probability")
+def test_log_probabilities(target: Target) -> None:
+    """A piece's logprob is a number of at most 0."""
+    with open_dialogue(target) as dialogue:
+        log = answered(dialogue, "logprobs", **GREEDY, stream=True, logprobs=True)
+        told = [piece["logprob"] for piece in log.pieces if piece.get("logprob") is not None]
+        if not told:
+            raise Unjudged("no piece has a logprob")
+        for value in told:
+            demand(is_number(value) and value <= 1e-6, f"a piece's `logprob` is {shown(value)}")

@@ -100,6 +100,10 @@ def _prefix_is_enough(header: str | None, key: str) -> bool:
     return bearer(header, key) or (header or "").startswith("Bearer ")
 
 
+def _bad_request(_: str | None, error: ApiError) -> ApiError:
+    return ApiError(400, error.message, code=error.code)
+
+
 DEFECTS = (
     Variation("error-plain-text", "errors are plain text", "realm-defects 22", reply=_refusals(_plain_text)),
     Variation("error-empty", "errors have no body", "realm-defects 22", reply=_refusals(_empty)),
@@ -212,6 +216,12 @@ DEFECTS = (
         "an Authorization that is not Bearer skips the check",
         "realm-defects 20",
         authorized=_bearer_only_if_bearer,
+    ),
+    Variation(
+        "auth-400",
+        "a missing or wrong key is a 400",
+        "a check of values that comes first",
+        denied=_bad_request,
     ),
     Variation("auth-any-key", "any key is taken", "realm-defects 20", authorized=_prefix_is_enough),
 )

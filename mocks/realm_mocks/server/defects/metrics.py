@@ -113,6 +113,18 @@ def _label_messages(families: Families, state: State) -> Families:
     return _on("realm_requests_errors_total", lambda f: replace(f, samples=labelled))(families, state)
 
 
+def _halved(sample: Sample) -> Sample:
+    return replace(sample, value=sample.value // 2)
+
+
+def _doubled(sample: Sample) -> Sample:
+    return replace(sample, value=sample.value * 2)
+
+
+def _milliseconds(sample: Sample) -> Sample:
+    return replace(sample, value=sample.value * 1e3) if sample.suffix == "_sum" else sample
+
+
 def _unwell(path: str, reply: Reply) -> Reply:
     return Reply(503, {"status": "unhealthy"}) if path == "/health" else reply
 
@@ -234,6 +246,24 @@ DEFECTS = (
         "the histogram of durations stays empty",
         "realm-defects 30",
         metrics=_on_samples(DURATION, _zero),
+    ),
+    Variation(
+        "metrics-requests-halved",
+        "the counter of all requests has half of them",
+        "a counter of one of two workers",
+        metrics=_on_samples("realm_requests_total", _halved),
+    ),
+    Variation(
+        "metrics-generated-twice",
+        "generated tokens are counted twice",
+        "realm-defects 23",
+        metrics=_on_samples("realm_tokens_generated_total", _doubled),
+    ),
+    Variation(
+        "metrics-sum-milliseconds",
+        "the sum of the durations is in milliseconds",
+        "Prometheus, naming: base units",
+        metrics=_on_samples(DURATION, _milliseconds),
     ),
     Variation(
         "metrics-message-label",

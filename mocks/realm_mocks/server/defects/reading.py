@@ -39,6 +39,18 @@ def _low_byte(request: ChatRequest, _: State) -> ChatRequest:
     return replace(request, seed=None if request.seed is None else request.seed & BIT_8)
 
 
+def _unsigned(request: ChatRequest, _: State) -> ChatRequest:
+    return replace(request, seed=None if request.seed is None else abs(request.seed))
+
+
+def _never_encouraged(request: ChatRequest, _: State) -> ChatRequest:
+    return replace(
+        request,
+        frequency_penalty=max(request.frequency_penalty, 0.0),
+        presence_penalty=max(request.presence_penalty, 0.0),
+    )
+
+
 def _other_model(path: str, reply: Reply) -> Reply:
     if not path.startswith("/v1/models/") or reply.status != 200:
         return reply
@@ -83,12 +95,31 @@ DEFECTS = (
         request=_five_at_most,
     ),
     Variation("seed-byte", "of a seed the low byte counts", "realm-defects 15", request=_low_byte),
+    Variation("seed-unsigned", "a seed's sign is lost", "realm-defects 15", request=_unsigned),
+    Variation(
+        "penalty-negative-lost",
+        "a negative penalty is taken for none",
+        "clause penalty.negative",
+        request=_never_encouraged,
+    ),
     Variation("models-other", "/v1/models/ID is another model", "openapi: retrieveModel", reply=_other_model),
     Variation(
         "error-string-404",
         "where a model is unknown, `error` is a string",
         "huggingface/text-generation-inference: a flat error",
         reply=_on_error(404, _message_alone),
+    ),
+    Variation(
+        "error-string-413",
+        "where a body is too large, `error` is a string",
+        "a proxy's or a framework's own refusal",
+        reply=_on_error(413, _message_alone),
+    ),
+    Variation(
+        "error-string-415",
+        "where an encoding is unknown, `error` is a string",
+        "a proxy's or a framework's own refusal",
+        reply=_on_error(415, _message_alone),
     ),
     Variation(
         "error-param-constant",

@@ -12,6 +12,7 @@ from realm_mocks.server.completions import Texts
 from realm_mocks.server.generation import Generation
 from realm_mocks.server.replies import Event, Reply
 from realm_mocks.server.request import ChatRequest
+from realm_mocks.server.tools import call_text
 from realm_mocks.server.variation import State, Variation
 
 Json = dict[str, Any]
@@ -208,6 +209,14 @@ def _silent_after_tools(request: ChatRequest, generation: Generation, _: State) 
     return replace(generation, pieces=("",) * len(generation.pieces)) if ended else generation
 
 
+def _call_in_content(_: ChatRequest, whole: Json) -> Json:
+    """The text that the call was read from stands in the content too."""
+    for choice in whole["choices"]:
+        for call in choice["message"].get("tool_calls") or []:
+            choice["message"]["content"] = call_text(call)
+    return whole
+
+
 TEXT = "openapi.json: CreateCompletionResponse"
 CALL = "openapi.json: ChatCompletionMessageToolCall"
 
@@ -258,6 +267,8 @@ DEFECTS = (
               events=_half_arguments),
     Variation("tools-no-second-round", "a tool's result has no answer", "clause tools.round",
               generation=_silent_after_tools),
+    Variation("tools-call-in-content", "the content holds the call too", "clause tools.content",
+              whole=_call_in_content),
     Variation("tools-unchecked", "tools are not checked", "clause tools.bad-tool",
               unchecked=frozenset({"tools", "tool_choice"})),
 )  # fmt: skip

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 
 from realm_mocks.server.generation import Generation
 from realm_mocks.server.request import ChatRequest
 from realm_mocks.server.schedule import Schedule
 from realm_mocks.server.variation import Variation
+from realm_mocks.server.websocket.calls import Json
 from realm_mocks.server.websocket.session import Running, Session
 from realm_mocks.server.websocket.wire import Wire
 
@@ -51,6 +53,27 @@ class _PromptLatin1(Session):
     make_wire = _ReadsLatin1
 
 
+class _PromptUncounted(Session):
+    def result(self, generation: Generation) -> Json:
+        return {**super().result(generation), "prompt_tokens": 0}
+
+
+class _TimeNegative(Session):
+    """The times are taken the wrong way round."""
+
+    async def reply(self, call_id: str, status: str, data: Json) -> None:
+        turned = {"time_ms": -data["time_ms"]} if "time_ms" in data else {}
+        await super().reply(call_id, status, {**data, **turned})
+
+
+class _Probabilities(Session):
+    """A probability in place of its logarithm."""
+
+    async def piece(self, call: Running, text: str, *, final: bool = False) -> None:
+        call.logprob = None if call.logprob is None else math.exp(call.logprob)
+        await super().piece(call, text, final=final)
+
+
 class _Buffered(Session):
     """The whole answer is made first and then sent in pieces."""
 
@@ -75,6 +98,9 @@ DEFECTS = (
     _defect(_StopIgnored, "stop-ignored", "stop does not arrive", "realm-defects 15"),
     _defect(_SeedIgnored, "seed-ignored", "the seed does not arrive", "realm-defects 15"),
     _defect(_PromptLatin1, "prompt-latin1", "messages are read as Latin-1", "RFC 6455, section 8.1"),
+    _defect(_PromptUncounted, "prompt-uncounted", "prompt_tokens is 0", "realm-defects 23"),
+    _defect(_TimeNegative, "time-negative", "time_ms is below 0", "clause ws.values"),
+    _defect(_Probabilities, "logprob-positive", "logprob is a probability", "clause ws.logprob"),
     Variation(
         "ws-buffered",
         "the whole answer is made before its first piece is sent",

@@ -51,7 +51,10 @@ def _penalty(value: Any) -> str | None:
 
 Checks = dict[str, Callable[[Any], str | None]]
 _SAMPLING: Checks = {
-    **{name: CHECKS[name] for name in ("stream", "temperature", "top_p", "max_tokens", "seed", "stop")},
+    **{
+        name: CHECKS[name]
+        for name in ("stream", "temperature", "top_p", "max_tokens", "seed", "stop", "logprobs")
+    },
     "top_k": _top_k,
     "repetition_penalty": _penalty,
 }
@@ -90,5 +93,6 @@ def chat_request(model: str, prompt: str, params: Json) -> ChatRequest:
         temperature=given.get("temperature", 0.7),
         top_p=given.get("top_p", 0.9),
         seed=given.get("seed"),
+        logprobs=given.get("logprobs", False) is True,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
     )

@@ -52,6 +52,8 @@ class Running:
     text: str = ""
     held: str = ""
     kept: list[str] = field(default_factory=list)
+    logprob: float | None = None
+    begun: float = field(default_factory=time.perf_counter)
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -213,12 +215,15 @@ class Session:
 
     async def run(self, call: Running, request: ChatRequest) -> None:
         """A generation from its first token to its end, on the server's schedule."""
-        begun = time.perf_counter()
         try:
             generation = self.house.answer(request)
             for index, piece in enumerate(generation.pieces):
-                await asyncio.sleep(max(0.0, begun + self.house.schedule.offset(index) - time.perf_counter()))
+                await asyncio.sleep(
+                    max(0.0, call.begun + self.house.schedule.offset(index) - time.perf_counter())
+                )
+                call.logprob = generation.logprobs[index]["logprob"] if generation.logprobs else None
                 await self.piece(call, piece)
+            call.logprob = None
             await self.end(call, generation)
         except asyncio.CancelledError:
             self.calls.pop(call.id, None)
@@ -232,8 +237,10 @@ class Session:
     async def piece(self, call: Running, text: str, *, final: bool = False) -> None:
         """One piece of an answer."""
         call.text += text
-        if call.stream and (text or final):
-            data = {"text": text, "index": call.index, "is_final": final}
+        if call.stream and (text or final or call.logprob is not None):
+            data: Json = {"text": text, "index": call.index, "is_final": final}
+            if call.logprob is not None:
+                data["logprob"] = call.logprob
             call.index += 1
             await self.reply(call.id, "streaming", data)
 
@@ -241,7 +248,8 @@ class Session:
         """The end of an answer."""
         self.calls.pop(call.id, None)
         await self.piece(call, "", final=True)
-        await self.reply(call.id, "complete", self.result(generation))
+        took = {"time_ms": (time.perf_counter() - call.begun) * 1e3}
+        await self.reply(call.id, "complete", {**self.result(generation), **took})
 
     def result(self, generation: Generation) -> Json:
         """The whole of an answer."""
