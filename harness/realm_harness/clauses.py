@@ -15,7 +15,13 @@ from functools import cache
 from importlib.resources import files
 
 LEVELS = ("MUST", "SHOULD", "INFO")
-REGISTERS = ("clauses.toml", "websocket/clauses.toml", "guestsuite/clauses.toml", "hostsuite/clauses.toml")
+REGISTERS = (
+    "clauses.toml",
+    "chapters/clauses.toml",
+    "websocket/clauses.toml",
+    "guestsuite/clauses.toml",
+    "hostsuite/clauses.toml",
+)
 """The files of the register, one a suite; ids are unique in all of them."""
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from realm_mocks.server import logprobs
+from realm_mocks.server.adapters import ALL, CONTEXT_LENGTH, MODEL, card_of, check_model, names_for
 from realm_mocks.server.errors import ApiError, denied
 from realm_mocks.server.generation import Generation, generate
 from realm_mocks.server.metrics import CONTENT_TYPE, Meter, render
@@ -31,17 +32,6 @@ from realm_mocks.server.tools import call_text
 from realm_mocks.server.variation import State, Variation, bearer
 from realm_mocks.server.websocket import PATH, Session
 from realm_mocks.server.websocket.session import House
-
-MODEL = "scripted-1"
-CONTEXT_LENGTH = 8192
-CARD = {
-    "id": MODEL,
-    "object": "model",
-    "created": 1_700_000_000,
-    "owned_by": "realm",
-    "context_length": CONTEXT_LENGTH,
-}
-"""The entry of the list of models."""
 
 RECORDS_KEPT = 100_000
 MAX_BODY = 8 * 2**20
@@ -71,7 +61,7 @@ class MockApp:
         """The aiohttp application."""
         app = web.Application(client_max_size=MAX_BODY)
         texts = TextRoutes(
-            MODEL,
+            self._check_model,
             CONTEXT_LENGTH,
             self.variations,
             self._numbers,
@@ -83,7 +73,8 @@ class MockApp:
         app.router.add_route("*", "/v1/completions", self._route(texts.completions, "POST"))
         app.router.add_route("*", "/v1/embeddings", self._route(texts.embeddings, "POST"))
         app.router.add_route("*", "/v1/models", self._route(self._models, "GET"))
-        app.router.add_route("*", f"/v1/models/{MODEL}", self._route(self._model, "GET"))
+        for name in ALL:
+            app.router.add_route("*", f"/v1/models/{name}", self._route(self._model, "GET"))
         app.router.add_route("*", "/tokenize", self._route(texts.tokenize, "POST"))
         app.router.add_route("*", "/detokenize", self._route(texts.detokenize, "POST"))
         app.router.add_route("*", "/health", self._route(self._health, "GET"))
@@ -151,7 +142,7 @@ class MockApp:
         self.records.append(record)
         self.state.in_flight += 1
         try:
-            chat = self._understand(raw)
+            chat = self._understand(request, raw)
             record.stream = chat.stream
             if self._key_after_body:
                 self._check_key(request)
@@ -178,17 +169,20 @@ class MockApp:
             if variation.on_disconnect is not None:
                 await variation.on_disconnect(self.state, remaining)
 
-    def _understand(self, raw: bytes) -> ChatRequest:
+    def _understand(self, request: web.Request, raw: bytes) -> ChatRequest:
         for variation in self.variations:
             raw = variation.body(raw) if variation.body else raw
         unchecked = frozenset[str]().union(*(variation.unchecked for variation in self.variations))
-        chat = check_request(parse_body(raw), (MODEL,), unchecked)
+        chat = check_request(parse_body(raw), unchecked)
+        if "model" not in unchecked:
+            self._check_model(request, chat.model)
         for variation in self.variations:
             chat = variation.request(chat, self.state) if variation.request else chat
         if count_prompt_tokens(chat) > CONTEXT_LENGTH:
             message = f"This model's context is {CONTEXT_LENGTH} tokens; the messages are longer"
             raise ApiError(400, message, param="messages", code="context_length_exceeded")
         return chat
+
 
     async def _answer(
         self,
@@ -254,11 +248,21 @@ class MockApp:
             head = variation.reply(request.path, head) if variation.reply else head
         return head
 
+    def _names(self, request: web.Request) -> tuple[str, ...]:
+        return names_for(self.tenants, request.headers.get("Authorization"))
+
+    def _check_model(self, request: web.Request, name: str) -> None:
+        unlocked = any(variation.every_adapter for variation in self.variations)
+        check_model(name, ALL if unlocked else self._names(request))
+
     async def _models(self, request: web.Request) -> web.StreamResponse:
-        return self._respond(request, Reply(200, {"object": "list", "data": [CARD]}))
+        cards = [card_of(name) for name in self._names(request)]
+        return self._respond(request, Reply(200, {"object": "list", "data": cards}))
 
     async def _model(self, request: web.Request) -> web.StreamResponse:
-        return self._respond(request, Reply(200, CARD))
+        name = request.path.rpartition("/")[2]
+        self._check_model(request, name)
+        return self._respond(request, Reply(200, card_of(name)))
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return self._respond(request, Reply(200, {"status": "ok"}))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from realm_mocks.server import websocket_habits
 from realm_mocks.server.defects import (
+    adapters,
     errors,
     exact,
     frames,
@@ -39,6 +40,7 @@ def _by_id(*groups: Iterable[Variation]) -> dict[str, Variation]:
 
 
 DEFECTS: Mapping[str, Variation] = _by_id(
+    adapters.DEFECTS,
     framing.DEFECTS,
     shape.DEFECTS,
     usage.DEFECTS,

@@ -33,7 +33,7 @@ class Texts:
         return self.chats[0]
 
 
-def parse_texts(body: Json, model: str) -> Texts:
+def parse_texts(body: Json) -> Texts:
     """Check a body; ApiError 400 names the parameter at fault."""
     if "prompt" not in body:
         raise invalid("prompt", "Missing required parameter: 'prompt'")
@@ -48,10 +48,7 @@ def parse_texts(body: Json, model: str) -> Texts:
     left |= {"max_tokens": body.get("max_tokens", DEFAULT_TOKENS)}
     left |= {"logprobs": count is not None, "top_logprobs": count}
     prompts = tuple(_prompts(body["prompt"]))
-    chats = [
-        check_request({**left, "messages": [{"role": "user", "content": prompt}]}, (model,))
-        for prompt in prompts
-    ]
+    chats = [check_request({**left, "messages": [{"role": "user", "content": prompt}]}) for prompt in prompts]
     return Texts(prompts, tuple(chats), body.get("echo") is True)
 
 

@@ -9,7 +9,8 @@ from types import TracebackType
 
 from aiohttp import web
 
-from realm_mocks.server.app import MODEL, MockApp, run_options
+from realm_mocks.server.adapters import MODEL
+from realm_mocks.server.app import MockApp, run_options
 from realm_mocks.server.catalogue import find_variations
 from realm_mocks.server.connection import Site
 from realm_mocks.server.records import RequestRecord

@@ -107,8 +107,10 @@ def tool_call(request: ChatRequest, choice: int, draw: int) -> dict[str, Any] | 
 
 
 def _key(request: ChatRequest, choice: int, draw: int) -> bytes:
-    """The answer's identity: greedy answers depend on the messages alone."""
+    """The answer's identity: greedy answers depend on the messages and the adapter alone."""
     parts: list[object] = [request.messages]
+    if request.adapter:
+        parts.append(["adapter", request.adapter])
     if request.presence_penalty or request.frequency_penalty:
         parts.append([request.presence_penalty, request.frequency_penalty])
     if request.temperature > 0 and request.top_p > NEARLY_GREEDY:

@@ -19,9 +19,11 @@ from realm_mocks.server.variation import Variation
 
 @dataclass(frozen=True)
 class TextRoutes:
-    """What they share with the chat: `generate` a choice (chat, choice, number), and `respond`."""
+    """What they share with the chat: `check_model` of a request, `generate` a choice (chat, choice, number),
+    and `respond`.
+    """
 
-    model: str
+    check_model: Callable[[web.Request, str], None]
     context_length: int
     variations: Sequence[Variation]
     numbers: Iterator[int]
@@ -34,7 +36,8 @@ class TextRoutes:
         raw = await body_of(request)
         for variation in self.variations:
             raw = variation.body(raw) if variation.body else raw
-        texts, number = parse_texts(parse_body(raw), self.model), next(self.numbers)
+        texts, number = parse_texts(parse_body(raw)), next(self.numbers)
+        self.check_model(request, texts.first.model)
         made = choices_of(texts, lambda chat, choice: self.generate(chat, choice, number))
         whole = answer_of(texts, [one for one, _ in made], [one for _, one in made], number)
         for variation in self.variations:
@@ -49,7 +52,7 @@ class TextRoutes:
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/embeddings: the scripted model makes none."""
         parse_body(await body_of(request))
-        raise invalid("model", f"The model '{self.model}' makes no embeddings", "unsupported_model")
+        raise invalid("model", "The model makes no embeddings", "unsupported_model")
 
     async def tokenize(self, request: web.Request) -> web.StreamResponse:
         """POST /tokenize."""

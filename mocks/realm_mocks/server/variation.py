@@ -68,6 +68,7 @@ class Variation:
         denied: bends the refusal of a key; gets the Authorization header.
         key_after_body: the key is checked when the body has been.
         unlocked: paths that need no key.
+        every_adapter: another tenant's adapters are served too.
         on_error: runs when a request was refused.
         on_disconnect: runs when a client went away; gets the seconds that the answer would still have taken.
         incoming: bends the bytes that a connection brings, before HTTP is read in them.
@@ -97,6 +98,7 @@ class Variation:
     denied: Callable[[str | None, ApiError], ApiError] | None = None
     key_after_body: bool = False
     unlocked: frozenset[str] = frozenset()
+    every_adapter: bool = False
     on_error: Callable[[State, ApiError], None] | None = None
     on_disconnect: Callable[[State, float], Awaitable[None]] | None = None
     incoming: Callable[[bytes], bytes] | None = None
