@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from realm_loadtests.arrivals import FORMS
+from realm_loadtests.begun import NoRun
 from realm_loadtests.compare_command import compare_command
 from realm_loadtests.launch import LocustFailed
-from realm_loadtests.loadtest import RESULT_FILE, exit_code, run
+from realm_loadtests.loadtest import RESULT_FILE, exit_code, report, run
 from realm_loadtests.parameters import parse_arrivals, parse_duration, parse_objectives, parse_share
 from realm_loadtests.preflight import TargetUnusable
 from realm_loadtests.progress import Progress
@@ -27,7 +28,40 @@ CLOSED_LOOP_USERS = 4
 OPEN_LOOP_STREAMS = 1000
 
 
-@click.command()
+class _Load(click.Group):
+    """`realm load URL` runs a test; the names of its subcommands are no URLs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take what is not a subcommand as `run`'s arguments, a plea for help too."""
+        if not args or args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Load)
+def load() -> None:
+    """Load-test a server with streaming users, or report such a test again."""
+
+
+_SLO = click.option(
+    "--slo",
+    "objectives",
+    metavar="LIMITS",
+    default=(),
+    type=parse_objectives,
+    help=f"Objectives to be met: {EXAMPLE}, or @FILE.",
+)
+_ALLOW_ERRORS = click.option(
+    "--allow-errors",
+    default="0%",
+    metavar="SHARE",
+    type=parse_share,
+    show_default=True,
+    help="Share of requests that may fail.",
+)
+
+
+@load.command("run")
 @click.argument("url")
 @click.option(
     "--users",
@@ -40,14 +74,7 @@ OPEN_LOOP_STREAMS = 1000
     type=parse_arrivals,
     help=f"Open loop: when requests start, whatever the server does: {FORMS}.",
 )
-@click.option(
-    "--slo",
-    "objectives",
-    metavar="LIMITS",
-    default=(),
-    type=parse_objectives,
-    help=f"Objectives to be met: {EXAMPLE}, or @FILE.",
-)
+@_SLO
 @click.option(
     "--duration",
     default="30s",
@@ -82,14 +109,7 @@ OPEN_LOOP_STREAMS = 1000
     show_default=True,
     help="Seconds that open streams get to end after the duration.",
 )
-@click.option(
-    "--allow-errors",
-    default="0%",
-    metavar="SHARE",
-    type=parse_share,
-    show_default=True,
-    help="Share of requests that may fail.",
-)
+@_ALLOW_ERRORS
 @click.option("--processes", default=1, type=click.IntRange(1, 64), show_default=True, help="Locust workers.")
 @click.option(
     "--ui", "web_port", type=click.IntRange(1, 65535), help="Show locust's web UI on this port meanwhile."
@@ -101,7 +121,7 @@ OPEN_LOOP_STREAMS = 1000
     show_default=True,
     help="Folder for load.json and requests.jsonl; an earlier run's are replaced.",
 )
-def load(
+def run_command(
     url: str,
     out: Path,
     api_key: str | None,
@@ -118,6 +138,8 @@ def load(
 
     Exit status: 0 all well, 1 requests failed, 2 wrong usage or the target is not there, 3 the generator may
     have been the bottleneck of a run with --slo or --arrivals, 4 an objective was missed.
+
+    `realm load report DIR` makes the result of an earlier run again, from its records.
     """
     users = users or (OPEN_LOOP_STREAMS if arrivals else CLOSED_LOOP_USERS)
     settings = Settings(
@@ -137,6 +159,27 @@ def load(
     except (TargetUnusable, LocustFailed, ValueError, OSError) as error:
         click.echo(f"realm load: {error}", err=True)
         sys.exit(2)
+    _end(result, out, allow_errors)
+
+
+@load.command("report")
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_SLO
+@_ALLOW_ERRORS
+def report_command(folder: Path, objectives: Sequence[Objective], allow_errors: float) -> None:
+    """Make the result of the run in DIR again, from its records: with other objectives, or of a killed run.
+
+    Exit status: as of a run.
+    """
+    try:
+        result = report(folder, objectives)
+    except (NoRun, OSError) as error:
+        click.echo(f"realm load report: {error}", err=True)
+        sys.exit(2)
+    _end(result, folder, allow_errors)
+
+
+def _end(result: dict[str, Any], out: Path, allow_errors: float) -> NoReturn:
     click.echo(summarise(result))
     click.echo(f"\n  Figures and definitions: {out / RESULT_FILE}; each request: {out / RECORDS_FILE}")
     sys.exit(exit_code(result, allow_errors))

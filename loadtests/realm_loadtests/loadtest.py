@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from realm_loadtests import results
+from realm_loadtests.begun import RUN_FILE, Begun, NoRun
 from realm_loadtests.collector import MEASURES_FILE
 from realm_loadtests.connection import Target
 from realm_loadtests.launch import run_locust
+from realm_loadtests.measures import Measures
 from realm_loadtests.preflight import check
 from realm_loadtests.records import RECORDS_FILE, read_records
 from realm_loadtests.settings import Settings
@@ -42,7 +44,9 @@ def run(
     folder = settings.output
     _prepare(folder)
     found = check(settings, api_key=api_key)
-    started, begin = datetime.now(UTC), time.monotonic()
+    begun = Begun(found.settings, found.server_header, datetime.now(UTC))
+    begun.write(folder)
+    begin = time.monotonic()
     measures, note = run_locust(
         found.settings,
         folder,
@@ -50,19 +54,36 @@ def run(
         on_progress=on_progress,
         web_port=web_port,
     )
-    seconds = time.monotonic() - begin
+    return _write_result(folder, begun, measures, time.monotonic() - begin, note, objectives)
+
+
+def report(folder: Path, objectives: Sequence[Objective] = ()) -> dict[str, Any]:
+    """Make the result of the run in `folder` again, from its records; also of one that was killed.
+
+    Returns the document that it wrote to load.json. Raises NoRun, and OSError if the folder cannot be
+    written.
+    """
+    begun = Begun.read(folder)
+    measures = Measures.of(read_records(folder))
+    if not measures.requests:
+        raise NoRun(f"{folder} has no request in its {RECORDS_FILE}: its run ended before one did")
+    note = "made again from the records; the generator's own figures are not in them"
+    return _write_result(folder, begun, measures, measures.window_s, note, objectives)
+
+
+def _write_result(
+    folder: Path,
+    begun: Begun,
+    measures: Measures,
+    seconds: float,
+    note: str | None,
+    objectives: Sequence[Objective],
+) -> dict[str, Any]:
     from realm_loadtests.plots import draw  # matplotlib is slow to import, and only a finished run needs it
 
     records = list(read_records(folder))
     result = results.build(
-        found,
-        measures,
-        records,
-        started=started,
-        seconds=seconds,
-        note=note,
-        plots=draw(records),
-        objectives=objectives,
+        begun, measures, records, seconds=seconds, note=note, plots=draw(records), objectives=objectives
     )
     (folder / RESULT_FILE).write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
     return result
@@ -87,5 +108,5 @@ def exit_code(result: dict[str, Any], allowed_errors: float) -> int:
 def _prepare(folder: Path) -> None:
     """Make the folder, without the files of an earlier run: records are appended to."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (RECORDS_FILE, MEASURES_FILE, RESULT_FILE):
+    for name in (RUN_FILE, RECORDS_FILE, MEASURES_FILE, RESULT_FILE):
         (folder / name).unlink(missing_ok=True)

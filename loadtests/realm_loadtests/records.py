@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -105,11 +106,11 @@ class RecordFile:
 
 
 def read_records(folder: Path) -> Iterator[Record]:
-    """Read the records of a run; a last line that a killed run left unfinished is passed over."""
+    """Read the records of a run; a line that a killed run or a full disk left unfinished is passed over."""
     path = folder / RECORDS_FILE
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            if line.endswith("}\n"):
+            with suppress(ValueError, TypeError):
                 yield Record(**json.loads(line))

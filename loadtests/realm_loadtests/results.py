@@ -7,33 +7,32 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC
 from importlib.metadata import version
 from typing import Any
 
 from realm_loadtests import slo
 from realm_loadtests.arrivals import rhythm
+from realm_loadtests.begun import Begun
 from realm_loadtests.definitions import BUSY_SHARE, DEFINITIONS, LATE_MS
 from realm_loadtests.measures import Latency, Measures
-from realm_loadtests.preflight import Preflight
 from realm_loadtests.records import Record
 
 SCHEMA = "realm-load/1"
 
 
 def build(
-    preflight: Preflight,
+    begun: Begun,
     measures: Measures,
     records: Sequence[Record],
     *,
-    started: datetime,
     seconds: float,
     note: str | None,
     plots: dict[str, str],
     objectives: Sequence[slo.Objective] = (),
 ) -> dict[str, Any]:
     """Put the result together; times in milliseconds, figures without values null."""
-    settings = asdict(preflight.settings)
+    settings = asdict(begun.settings)
     url, model = settings.pop("url"), settings.pop("model")
     settings.pop("folder")
     found = figures(measures)
@@ -42,7 +41,7 @@ def build(
     return {
         "schema": SCHEMA,
         "tool": {"name": "realm-harness", "version": version("realm-harness")},
-        "target": {"url": url, "model": model, "server_header": preflight.server_header},
+        "target": {"url": url, "model": model, "server_header": begun.server_header},
         "settings": settings | {"prompts": "given" if settings["prompt"] else "built-in"},
         "machine": {
             "platform": platform.platform(),
@@ -52,7 +51,7 @@ def build(
         "versions": {
             name: version(name) for name in ("locust", "gevent", "hdrhistogram", "numpy", "matplotlib")
         },
-        "started": started.astimezone(UTC).isoformat(timespec="seconds"),
+        "started": begun.started.astimezone(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "note": note,
         "figures": found,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from realm_loadtests.commands import load
 from realm_mocks.server import MockServer, Schedule
 
 TOKENS = 8
@@ -189,6 +192,45 @@ def test_a_killed_locust_still_gives_a_result(
             os.kill(int(child), signal.SIGKILL)
         stdout, _ = process.communicate(timeout=50)
     assert "rebuilt from the records" in stdout
+
+
+def test_a_run_that_was_killed_outright_can_be_reported(
+    start_load: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    with MockServer(Schedule(itl=0.01, tokens=TOKENS)) as server:
+        process = start_load(server.url, "--users", "2", "--duration", "10m", REALM_API_KEY="secret-1")
+        _wait_for_records(tmp_path, 3)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for victim in (process.pid, *map(int, children)):
+            os.kill(victim, signal.SIGKILL)
+        process.communicate(timeout=50)
+    assert not (tmp_path / "load.json").exists()
+    assert "secret-1" not in (tmp_path / "run.json").read_text()
+    with (tmp_path / "requests.jsonl").open("a") as unfinished:
+        unfinished.write('{"outcome":"comp')
+    outcome = CliRunner().invoke(load, ["report", str(tmp_path), "--slo", "ttft_p50<60s,ttft_p50<1us"])
+    assert outcome.exit_code == 4, outcome.output
+    assert "SLO MISSED ttft_p50<1us" in outcome.output
+    result = json.loads((tmp_path / "load.json").read_text())
+    assert result["figures"]["completed"] >= 3
+    assert [verdict["met"] for verdict in result["slo"]] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "it has no run.json"),
+        ({"run.json": "{}"}, "is not what realm load writes"),
+        ({"run.json": "["}, "is not what realm load writes"),
+    ],
+)
+def test_a_folder_without_a_run_is_told(files: dict[str, str], said: str, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    outcome = CliRunner().invoke(load, ["report", str(tmp_path)])
+    assert outcome.exit_code == 2
+    assert said in outcome.output
+    assert outcome.output.count("\n") == 1
 
 
 def _wait_for_records(folder: Path, count: int) -> None:
