@@ -3,7 +3,8 @@
     python ci/make_goldens.py MODEL.gguf            writes reference/tests/data
     python ci/make_goldens.py MODEL.gguf --check    compares every logit, writes nothing
 
-The data are logits.npz, tokens.json and sentencepiece.json. Needs torch, transformers, gguf, accelerate and
+The data are logits.npz, tokens.json and sentencepiece.json; those of other models come from
+make_family_goldens.py. Needs torch, transformers, gguf, accelerate and
 sentencepiece, which the project itself does not; install them in an environment of their own. The model is
 read by transformers' own GGUF support in float32; nothing is downloaded.
 """
@@ -28,7 +29,7 @@ sys.path[:0] = [str(_ROOT / "ci"), str(_ROOT / "reference")]
 
 from golden_texts import CONVERSATIONS, GREEDY_PROMPT, PROMPTS, corpus  # noqa: E402
 
-_DATA = _ROOT / "reference" / "tests" / "data"
+DATA = _ROOT / "reference" / "tests" / "data"
 _GREEDY_TOKENS = 256
 _TOP = 8
 _RANDOM_COLUMNS = 24
@@ -46,8 +47,8 @@ def main() -> None:
     if options.check:
         check(truth)
         return
-    _DATA.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(_DATA / "logits.npz", **logit_goldens(truth))
+    DATA.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(DATA / "logits.npz", **logit_goldens(truth))
     write_json("tokens.json", token_goldens(truth))
     write_json("sentencepiece.json", sentencepiece_goldens())
 
@@ -73,14 +74,14 @@ class HuggingFace:
             output: np.ndarray = self._model(self._torch.tensor([ids]), use_cache=False).logits[0].numpy()
         return output
 
-    def greedy(self, ids: list[int]) -> list[int]:
+    def greedy(self, ids: list[int], count: int = _GREEDY_TOKENS) -> list[int]:
         """The next tokens by argmax; end-of-turn tokens are tokens like the others."""
         with self._torch.inference_mode():
             output = self._model.generate(
                 self._torch.tensor([ids]),
                 do_sample=False,
-                max_new_tokens=_GREEDY_TOKENS,
-                min_new_tokens=_GREEDY_TOKENS,
+                max_new_tokens=count,
+                min_new_tokens=count,
                 eos_token_id=None,
                 pad_token_id=0,
             )
@@ -120,22 +121,27 @@ def logit_goldens(truth: HuggingFace) -> dict[str, Any]:
         "about": np.array(json.dumps(about(truth.path))),
     }
     for name, ids in truth.prompts().items():
-        logits = truth.logits(ids)
-        top = np.argsort(-logits, axis=-1, kind="stable")[:, :_TOP]
-        highest = logits.max(axis=-1, keepdims=True)
-        spread = np.log(np.exp((logits - highest).astype(np.float64)).sum(axis=-1)) + highest[:, 0]
-        arrays |= {
-            f"{name}/ids": np.array(ids, np.uint16),
-            f"{name}/top": top.astype(np.uint16),
-            f"{name}/top_logits": np.take_along_axis(logits, top, -1),
-            f"{name}/logits": logits[:, columns],
-            f"{name}/logsumexp": spread,
-        }
-        print(f"{name}: {len(ids)} positions")
+        arrays |= position_goldens(name, np.array(ids, np.uint16), truth.logits(ids), columns, _TOP)
     prompt = truth.tokenizer(GREEDY_PROMPT).input_ids
     return arrays | {
         "greedy/prompt": np.array(prompt, np.uint16),
         "greedy/tokens": np.array(truth.greedy(prompt), np.uint16),
+    }
+
+
+def position_goldens(name: str, ids: Any, logits: Any, columns: Any, n_top: int) -> dict[str, Any]:
+    """What is kept of a prompt's logits, in the type of its ids: those of the last positions, if not all."""
+    # [n_seq], [rows, vocab], [n_columns]
+    top = np.argsort(-logits, axis=-1, kind="stable")[:, :n_top]
+    highest = logits.max(axis=-1, keepdims=True)
+    spread = np.log(np.exp((logits - highest).astype(np.float64)).sum(axis=-1)) + highest[:, 0]
+    print(f"{name}: {len(logits)} of {len(ids)} positions")
+    return {
+        f"{name}/ids": ids,
+        f"{name}/top": top.astype(ids.dtype),
+        f"{name}/top_logits": np.take_along_axis(logits, top, -1),
+        f"{name}/logits": logits[:, columns],
+        f"{name}/logsumexp": spread,
     }
 
 
@@ -235,17 +241,18 @@ def check(truth: HuggingFace) -> None:
     sys.exit(0 if worst < 1e-3 and same else 1)
 
 
-def about(path: Path) -> dict[str, str]:
-    """What the goldens were made with."""
+def about(path: Path | None) -> dict[str, str]:
+    """What the goldens were made with: the file, if there is one, and the packages."""
     packages = ("torch", "transformers", "tokenizers", "gguf", "numpy")
-    return {"model": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} | {
-        p: version(p) for p in packages
-    }
+    model = (
+        {} if path is None else {"model": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    )
+    return model | {p: version(p) for p in packages}
 
 
 def write_json(name: str, content: dict[str, Any]) -> None:
     """One file of goldens, in ASCII so that no editor changes the odd characters in it."""
-    (_DATA / name).write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="ascii")
+    (DATA / name).write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="ascii")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from realm_reference.engine import Engine
 from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.fetch import fetch
 from realm_reference.model.model import Model, load_model
+from realm_reference.model.store import known_model
 from realm_reference.model.transformer import Transformer
 from realm_reference.orchestration import Orchestrator
 from realm_reference.server.access.auth import Authenticator
@@ -50,6 +51,15 @@ def smollm2_path() -> Path:
 def smollm2(smollm2_path: Path) -> Model:
     """The real model in float32. Sequences live in caches, so tests can share it."""
     return load_model(smollm2_path)
+
+
+@pytest.fixture(scope="session")
+def gemma3_path() -> Path:
+    """The file of gemma3-270m, where somebody has fetched it: no test accepts its terms for others."""
+    known = known_model("gemma3-270m")
+    if not known.is_cached:
+        pytest.skip("needs gemma3-270m in the cache; run: realm models fetch gemma3-270m")
+    return known.path
 
 
 @pytest.fixture(scope="session")

@@ -116,6 +116,19 @@ def test_the_model_can_spell_all_but_rare_bytes(spelled: frozenset[int]) -> None
     assert set(range(256)) - spelled == {0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2} | never_in_utf8
 
 
+def test_gemma3_encodes_like_sentencepiece(gemma3_path: Path) -> None:
+    """`gemma3-tokens.json` is what SentencePiece itself makes of the file's vocabulary."""
+    tokenizer = Tokenizer(open_gguf(gemma3_path))
+    goldens = json.loads((_DATA / "gemma3-tokens.json").read_text(encoding="ascii"))
+    for case, ids in zip(_GOLDENS["cases"], goldens["ids of the texts of tokens.json"], strict=True):
+        assert tokenizer.encode(case["text"], parse_special=False) == ids, repr(case["text"])
+        assert tokenizer.decode(ids, skip_special=False) == case["text"].encode()
+    turn = tokenizer.encode("<start_of_turn>user\nHi<end_of_turn>\n", add_bos=tokenizer.adds_bos)
+    assert turn[:3] == [2, 105, 2364]
+    assert turn[-2:] == [106, 107]
+    assert [tokenizer.token_bytes(i) for i in tokenizer.eos_ids] == [b"<eos>", b"<end_of_turn>"]
+
+
 @given(text=st.text(min_size=1))
 @settings(max_examples=200, deadline=None)
 def test_sentencepiece_loses_no_byte_and_shows_its_leading_space(pieces: Tokenizer, text: str) -> None:
