@@ -51,6 +51,13 @@ class Home:
             connection.row_factory = sqlite3.Row
             return connection.execute("SELECT * FROM requests ORDER BY started").fetchall()
 
+    async def first_row(self) -> sqlite3.Row:
+        """The first row, once it is there: nobody waits for that of a request that failed or was left."""
+        async with asyncio.timeout(20):
+            while not (rows := self.rows()):
+                await asyncio.sleep(0.01)
+        return rows[0]
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
@@ -154,12 +161,49 @@ async def test_who_leaves_pays_for_what_was_made(
         async with client.post(CHAT, json=server.body(stream=True, max_tokens=600)) as response:
             await response.content.readline()
             response.close()
-        async with asyncio.timeout(20):
-            while not home.rows():
-                await asyncio.sleep(0.02)
-    [row] = home.rows()
+        row = await home.first_row()
     assert (row["status"], row["finish"], row["tenant"]) == ("cancelled", None, "bobby")
     assert row["prompt_tokens"] > 0
+
+
+@pytest.mark.usefixtures("slow_model")
+async def test_who_leaves_the_queue_pays_nothing(
+    start_server: StartServer, home: Home, tenancy: Callable[..., Tenancy]
+) -> None:
+    server = await start_server(tenancy=tenancy(), max_running=1)
+    async with (
+        home.client(server, "bobby") as client,
+        client.post(CHAT, json=server.body(stream=True, max_tokens=600)) as running,
+    ):
+        await running.content.readline()
+        waiting = asyncio.ensure_future(client.post(CHAT, json=server.body()))
+        async with asyncio.timeout(20):
+            while not server.service.orchestrator.waiting:
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+        row = await home.first_row()
+        running.close()
+    assert (row["status"], row["queue_seconds"]) == ("cancelled", None)
+    assert (row["prompt_tokens"], row["completion_tokens"]) == (0, 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_failure_of_ours_is_written_down_as_one(
+    start_server: StartServer,
+    home: Home,
+    tenancy: Callable[..., Tenancy],
+    monkeypatch: pytest.MonkeyPatch,
+    stream: bool,
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect of the server's")
+
+    monkeypatch.setattr("realm_reference.server.answers.turn.Turn.take", broken)
+    server = await start_server(tenancy=tenancy())
+    async with home.client(server, "bobby") as client:
+        await error_of(await client.post(CHAT, json=server.body(stream=stream)), 500)
+    row = await home.first_row()
+    assert (row["status"], row["finish"]) == ("failed", "internal_error")
 
 
 async def test_what_was_not_let_in_has_no_row(

@@ -32,7 +32,7 @@ async def test_every_case_holds(start_server: Any, guarded: bool) -> None:
         return run_cases(load_cases(["CHAT-WS*"]), target).results
 
     results = await asyncio.to_thread(run)
-    assert len(results) == 50
+    assert len(results) == 52
     wrong = [
         f"{r.case.id}: {r.verdict}: {r.message}" for r in results if r.verdict not in ("ok", "informational")
     ]

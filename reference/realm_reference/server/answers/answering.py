@@ -78,16 +78,10 @@ class Answering:
             max_tokens=sum(one.max_tokens for one in self.requests),
         )
         generations = service.submit(self.requests, lease)
-        choices = Choices(generations, lease, service.model.name, mine, service.metrics)
-        try:
+        with Choices(generations, lease, service.model.name, mine, service.metrics) as choices:
             if self.asked.stream:
                 return await self._streamed(EventStream(request, service.settings.write_timeout), choices)
             return await self._whole(choices)
-        except ApiError as error:
-            mine.error = error
-            raise
-        finally:
-            choices.close()
 
     async def _streamed(self, stream: EventStream, choices: Choices) -> web.StreamResponse:
         begun = False

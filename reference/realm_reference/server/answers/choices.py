@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from types import TracebackType
 
 from realm_reference.orchestration import (
     Event,
@@ -17,14 +18,18 @@ from realm_reference.orchestration import (
     Token,
 )
 from realm_reference.server.answers.objects import Usage
+from realm_reference.server.errors import ApiError, internal
 from realm_reference.server.telemetry.metrics import Metrics
 from realm_reference.server.telemetry.record import RequestRecord
+from realm_reference.server.wire.sse import SlowReader
 from realm_reference.tenants import Lease, Outcome, Status, Timings
 from realm_reference.tenants.ledger import LedgerError
 
 
 class Choices:
-    """Reads all choices of a request; `close` cancels what still runs and books what was made."""
+    """Reads all choices of a request, a context manager: at its end what still runs is cancelled and what was
+    made is booked, with the failure that ended it if there was one.
+    """
 
     def __init__(
         self,
@@ -47,6 +52,18 @@ class Choices:
         self.unfinished = len(generations)
         for index in range(len(generations)):
             self._read(index)
+
+    def __enter__(self) -> Choices:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, ApiError):
+            self._record.error = error
+        elif isinstance(error, Exception) and not isinstance(error, ConnectionError | SlowReader):
+            self._record.error = internal(self._record.request_id)
+        self._close()
 
     async def next_event(self, timeout: float | None) -> tuple[int, Event] | None:
         """The next event and the index of its choice; None when there was none for `timeout` seconds."""
@@ -79,14 +96,14 @@ class Choices:
             return Failed(FailureKind.INTERNAL, "The request could not be written to the ledger.")
         return None
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Cancel what still runs. What was generated counts, also when nobody waited for its end."""
         for generation in self._generations:
             generation.cancel()
         for read in self._reads:
             read.cancel()
-        usage, metrics, tenant = self.usage(), self._metrics, self._record.caller.tenant
         self._lease.settle(self._outcome())
+        usage, metrics, tenant = self.usage(), self._metrics, self._record.caller.tenant
         for generation in self._generations:
             if generation.queue_seconds is not None:
                 metrics.queue.observe(generation.queue_seconds)
@@ -99,6 +116,8 @@ class Choices:
         mine = self._record
         mine.completion_tokens = sum(self._tokens)
         mine.queue_seconds = self._generations[0].queue_seconds
+        if all(generation.queue_seconds is None for generation in self._generations):
+            mine.prompt_tokens = 0  # it ended in the queue: no guest has read the prompt
         if not self.unfinished:
             status, finish = Status.FINISHED, mine.finish
         elif mine.error is not None:

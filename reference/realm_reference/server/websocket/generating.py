@@ -13,7 +13,7 @@ from realm_reference.orchestration import Event, Failed, Finished, GenerationReq
 from realm_reference.pipelines import Sampling
 from realm_reference.server.answers.choices import Choices
 from realm_reference.server.answers.failures import failure
-from realm_reference.server.errors import ApiError, invalid
+from realm_reference.server.errors import invalid
 from realm_reference.server.service import Service
 from realm_reference.server.telemetry.record import RequestRecord
 from realm_reference.server.websocket.calls import RunningCall
@@ -68,8 +68,8 @@ async def generation(
         max_tokens=request.max_tokens,
     )
     mine.prompt_tokens = request.prompt.tokens
-    choices = Choices(service.submit([request], lease), lease, service.model.name, mine, service.metrics)
-    try:
+    generations = service.submit([request], lease)
+    with Choices(generations, lease, service.model.name, mine, service.metrics) as choices:
         while choices.unfinished:
             got = await choices.next_event(None)
             assert got is not None  # without a timeout there is always an event
@@ -78,11 +78,6 @@ async def generation(
             if isinstance(got[1], Finished) and (unwritten := await choices.settled()):
                 raise failure(unwritten, "prompt", service.settings.retry_after)
             yield got[1]
-    except ApiError as error:
-        mine.error = error
-        raise
-    finally:
-        choices.close()
 
 
 async def generate(service: Service, asked: GenerateParams, call: RunningCall) -> Json:
