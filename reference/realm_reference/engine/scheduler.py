@@ -118,11 +118,12 @@ class Scheduler:
             self.shares.charge(owner, seconds * count / total)
 
     def make_room(self, call: Call) -> bool:
-        """See that the pages of a layer-wise call are there and its own; False if they cannot be had."""
+        """See that the pages of a layer-wise call are there; False if they cannot be had."""
         sequence = call.sequence
         missing = pages_for(call.positions) - len(sequence.pages)
-        if not self._free_up(missing, sequence, Batch()):
-            return False
+        while self.pool.available < missing:
+            if not self._preempt(sequence, Batch(), resting=_RESTING_STEPS):
+                return False
         sequence.pages += [self.pool.take() for _ in range(missing)]
         return True
 
@@ -151,67 +152,61 @@ class Scheduler:
         self.queue.served(owner)
         self.shares.begin(owner)
 
-    def _admit(self, work: Forward, left: int, batch: Batch, *, desperate: bool = False) -> int:
+    def _admit(self, work: Forward, left: int, batch: Batch, *, resting: int = _RESTING_STEPS) -> int:
         """Where `work`'s sequence will be after this step, with `left` positions to spare and its pages seen
         to; where it is now if it has to wait.
         """
         sequence = work.sequence
-        found = sequence.find_prefix(self.pool, work.reusable)
+        self.counters.prefix_hit_tokens += sequence.find_prefix(self.pool, work.reusable)
         end = sequence.next_cut(min(left + 1, self.limits.prefill_chunk))
         # A crumb of a prompt is not worth a place; the next step has room again.
         crumb = end < len(sequence.tokens) and end - sequence.computed < PAGE and left < self.limits.step_rows
-        if crumb or not self._place(sequence, batch, desperate=desperate):
-            if found:
-                sequence.drop(self.pool)
+        if crumb or not self._place(sequence, batch, resting):
             return sequence.computed
-        work.reused += found
-        self.counters.prefix_hit_tokens += found
         sequence.last_step = self._steps
         return end
 
-    def _place(self, sequence: Sequence, batch: Batch, *, desperate: bool) -> bool:
+    def _place(self, sequence: Sequence, batch: Batch, resting: int) -> bool:
         """Give the sequence the pages for all of its tokens, at once: it never gets stuck half-way."""
-        inside = sequence.computed % PAGE > 0
         missing = pages_for(len(sequence.tokens)) - len(sequence.pages)
-        copied = inside and self.pool.shared(sequence.written)
-        if not self._free_up(missing + copied, sequence, batch, desperate=desperate):
-            return False
+        inside = sequence.computed % PAGE > 0
+        while self.pool.available < missing + (inside and self.pool.shared(sequence.written)):
+            if not self._preempt(sequence, batch, resting):
+                return False
         sequence.pages += [self.pool.take() for _ in range(missing)]
-        if copied:
+        if inside and self.pool.shared(sequence.written):
             batch.copies.append(sequence.replace_written(self.pool))
         elif inside:
             self.pool.forget(sequence.written)
         return True
 
-    def _free_up(self, count: int, asker: Sequence, batch: Batch, *, desperate: bool = False) -> bool:
-        while self.pool.available < count:
-            victim = self._victim(asker, batch, desperate=desperate)
-            if victim is None:
-                return False
-            victim.drop(self.pool)
-            self.counters.preemptions += 1
-        return True
-
-    def _victim(self, asker: Sequence, batch: Batch, *, desperate: bool) -> Sequence | None:
-        """Whose pages `asker` may have: those of one that does nothing for long, or else of the youngest."""
+    def _preempt(self, asker: Sequence, batch: Batch, resting: int) -> bool:
+        """Take the pages of one that has done nothing for `resting` steps, or else of the one that was opened
+        last after the asker; whether there was one.
+        """
         taking_part = {work.sequence.number for work in batch.works} | {asker.number}
         others = [
             sequence
             for sequence in self.sequences.values()
             if sequence.pages and not sequence.pinned and sequence.number not in taking_part
         ]
-        resting = 0 if desperate else _RESTING_STEPS
         idle = [s for s in others if not s.asking and self._steps - s.last_step >= resting]
-        if idle:
-            return min(idle, key=lambda sequence: sequence.last_step)
         younger = [s for s in others if s.number > asker.number]
-        return max(younger, key=lambda sequence: sequence.number, default=None)
+        if idle:
+            victim = min(idle, key=lambda sequence: sequence.last_step)
+        elif younger:
+            victim = max(younger, key=lambda sequence: sequence.number)
+        else:
+            return False
+        victim.drop(self.pool)
+        self.counters.preemptions += 1
+        return True
 
     def _rescue(self, batch: Batch) -> None:
         """Nobody found room, so the one that was opened first gets it, even from those that rest shortly."""
         works = [work for work in self.queue if isinstance(work, Forward)]
         if works:
             oldest = min(works, key=lambda work: work.sequence.number)
-            end = self._admit(oldest, self.limits.step_rows, batch, desperate=True)
+            end = self._admit(oldest, self.limits.step_rows, batch, resting=0)
             if end > oldest.sequence.computed:
                 batch.add(oldest, end)

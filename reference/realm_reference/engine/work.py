@@ -22,8 +22,6 @@ class StepRecord:
     """What one step did: when it began (`time.perf_counter_ns`), token positions through the model, its
     seconds, the seconds that its work had waited (the longest, of several), and how many sequences were in
     it.
-
-    `reused` positions were not computed, because their pages were there.
     """
 
     begun_ns: int
@@ -31,7 +29,6 @@ class StepRecord:
     seconds: float
     queued_seconds: float
     sequences: int = 1
-    reused: int = 0
 
 
 @dataclass
@@ -89,7 +86,6 @@ class Forward(Asked):
         self.ids = ids
         self.start = len(sequence.tokens)
         self.rows = rows
-        self.reused = 0
         self._given: list[Floats] = []
 
     @property
