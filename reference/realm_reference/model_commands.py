@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -89,7 +90,6 @@ def _describe(file: GGUFFile) -> list[tuple[str, str]]:
         encodings[tensor.kind.name] += tensor.n_bytes
     names = [tokenizer.vocabulary.texts[i] for i in tokenizer.eos_ids]
     kind = "byte-level BPE" if tokenizer.vocabulary.byte_level else "SentencePiece BPE"
-    template = file.metadata.get("tokenizer.chat_template")
     parameters = sum(file.count(name) for name in file.tensors)
     return [
         ("file", f"{file.path} ({_mebibytes(file.path.stat().st_size)})"),
@@ -106,8 +106,19 @@ def _describe(file: GGUFFile) -> list[tuple[str, str]]:
         ("rotation", _rotation(config)),
         ("tokenizer", f"{kind}, {tokenizer.vocab_size} tokens"),
         ("end of text", ", ".join(names) or "none"),
-        ("chat template", "none" if template is None else f"{len(str(template))} characters"),
+        ("chat template", _chat_template(file, tokenizer.vocabulary.texts)),
     ]
+
+
+def _chat_template(file: GGUFFile, texts: Collection[str]) -> str:
+    """Where the form of conversations comes from."""
+    from realm_reference.model.published_formats import published_format
+
+    template = file.metadata.get("tokenizer.chat_template")
+    if template is not None:
+        return f"{len(str(template))} characters"
+    published = published_format(str(file.metadata["general.architecture"]), texts)
+    return "none" if published is None else f"none in the file; as {published.source} describes it"
 
 
 def _rotation(config: LlamaConfig) -> str:

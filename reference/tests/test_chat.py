@@ -13,6 +13,7 @@ from realm_reference.model.chat import ChatTemplate
 from realm_reference.model.errors import ChatTemplateError, ModelFileError
 from realm_reference.model.gguf import open_gguf
 from realm_reference.model.model import load_model
+from realm_reference.model.published_formats import published_format
 
 _CHATS = json.loads((Path(__file__).parent / "data" / "tokens.json").read_text(encoding="ascii"))["chats"]
 _HI = [{"role": "user", "content": "Hi"}]
@@ -50,6 +51,27 @@ def test_writes_what_hugging_face_writes(smollm2_path: Path, chat: dict[str, Any
 )
 def test_offers_what_templates_use(source: str, text: str) -> None:
     assert ChatTemplate(source, bos_token="<s>", eos_token="</s>").render(_HI) == text
+
+
+def test_a_model_without_a_template_has_the_published_format_of_its_architecture() -> None:
+    turns = frozenset({"<start_of_turn>", "<end_of_turn>"})
+    published = published_format("gemma3", turns)
+    assert published is not None
+    template = ChatTemplate(published.template, bos_token="<bos>")
+    assert template.render(_HI) == "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n"
+    messages = [
+        {"role": "system", "content": "Be brief. "},
+        *_HI,
+        {"role": "assistant", "content": " Hello."},
+        {"role": "user", "content": "<b>\n"},
+        {"role": "system", "content": "Last."},
+    ]
+    assert template.render(messages, add_generation_prompt=False) == (
+        "<bos><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nHello.<end_of_turn>\n"
+        "<start_of_turn>user\n<b><end_of_turn>\n<start_of_turn>user\nLast.<end_of_turn>\n"
+    )
+    assert published_format("gemma3", {"<start_of_turn>"}) is None, "the vocabulary cannot spell it"
+    assert published_format("llama", turns) is None
 
 
 def test_a_refusal_is_the_templates_own_words() -> None:

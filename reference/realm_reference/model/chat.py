@@ -11,6 +11,7 @@ from jinja2 import meta
 
 from realm_reference.model.errors import ChatTemplateError
 from realm_reference.model.gguf import GGUFFile
+from realm_reference.model.published_formats import published_format
 from realm_reference.model.template_budget import TemplateLimit
 from realm_reference.model.template_sandbox import (
     COMPILE_FAULTS,
@@ -41,13 +42,17 @@ class ChatTemplate:
     def from_gguf(
         cls, file: GGUFFile, texts: Sequence[str], bos: int | None, eos: int | None
     ) -> ChatTemplate | None:
-        """The template in `tokenizer.chat_template`; None if the model has none, and so cannot chat.
+        """The template in `tokenizer.chat_template`, or else the published format of the architecture; None
+        if there is neither, and the model so cannot chat.
 
         Raises ModelFileError for one that does not compile.
         """
         source = file.metadata.get("tokenizer.chat_template")
         if source is None:
-            return None
+            published = published_format(str(file.metadata.get("general.architecture")), texts)
+            if published is None:
+                return None
+            source = published.template
         try:
             return cls(
                 str(source),
