@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from realm_reference.engine.adapters import Adapters, LoadedAdapter
 from realm_reference.engine.fairqueue import Shares
 from realm_reference.engine.layers import LayerSession
 from realm_reference.engine.loop import StepLoop
@@ -66,23 +67,23 @@ class Engine:
         runner.reserve(pages)
         self._scheduler = Scheduler(limits, Shares())
         self._loop = StepLoop(runner, self._scheduler, on_step)
+        self.adapters = Adapters(runner, self._loop.between_steps)
 
     def open(
-        self, owner: str = "", observe: Observe | None = None, *, adapter: int = BASE, salt: str = ""
+        self, owner: str = "", observe: Observe | None = None, adapter: LoadedAdapter | None = None
     ) -> Session:
         """A new, empty session. Owners (tenants) share the engine fairly, and no pages with each other.
 
-        `observe` is called as `on_step` is, after each of this session's steps. `adapter` is a slot of the
-        runner's; `salt` names what is in it, now and never again something else: pages are shared only where
-        it is the same.
+        `observe` is called as `on_step` is, after each of this session's steps. It runs with `adapter`, which
+        the caller holds until the session is freed; pages are shared only among sessions with the same.
         """
-        return Session(self._loop, self._runner, self._sequence(owner, adapter, salt), observe)
+        return Session(self._loop, self._runner, self._sequence(owner, adapter), observe)
 
     def open_layers(
-        self, owner: str = "", observe: Observe | None = None, *, adapter: int = BASE
+        self, owner: str = "", observe: Observe | None = None, adapter: LoadedAdapter | None = None
     ) -> LayerSession:
-        """A new, empty session of ABI v1, run layer by layer."""
-        return LayerSession(self._loop, self._runner, self._sequence(owner, adapter, ""), observe)
+        """A new, empty session of ABI v1, run layer by layer; otherwise as `open`."""
+        return LayerSession(self._loop, self._runner, self._sequence(owner, adapter), observe)
 
     def close(self) -> None:
         """Stop stepping: the running step ends, waiting calls fail with `internal`."""
@@ -121,7 +122,8 @@ class Engine:
             tokens = sum(len(sequence.tokens) or sequence.computed for sequence in sequences)
             return CacheUse(len(sequences), tokens, scheduler.pool.held * self._runner.page_bytes)
 
-    def _sequence(self, owner: str, adapter: int, salt: str) -> Sequence:
+    def _sequence(self, owner: str, adapter: LoadedAdapter | None) -> Sequence:
         cuts = None if self._runner.batch_invariant else list[int]()
         with self._loop.scheduling() as scheduler:
-            return scheduler.open(owner, adapter, salt, cuts=cuts)
+            slot, salt = (adapter.slot, adapter.salt) if adapter else (BASE, "")
+            return scheduler.open(owner, slot, salt, cuts=cuts)

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from realm_abi.errors import AbiError, ErrorCode
 
+from realm_reference.engine.adapters import LoadedAdapter
 from realm_reference.engine.caller import Caller
 from realm_reference.engine.loop import StepLoop
 from realm_reference.engine.sequence import Sequence
 from realm_reference.engine.work import Call, Floats, Observe
-from realm_reference.model.runner import Runner
+from realm_reference.model.runner import BASE, Runner
 
 
 class LayerSession(Caller):
@@ -34,6 +35,14 @@ class LayerSession(Caller):
         """Positions that every layer holds."""
         self._check_open()
         return min(self._filled)
+
+    def use_adapter(self, adapter: LoadedAdapter | None) -> None:
+        """What is computed from now on is computed with `adapter`, which the caller holds until the session
+        is freed; None is the model itself. What the layers hold stays as it was computed.
+        """
+        with self._turn:
+            self._check_open()
+            self._sequence.adapter = adapter.slot if adapter else BASE
 
     def embed(self, ids: NDArray[np.uint32]) -> Floats:
         """The embeddings of `ids`, [T] -> [T, D]."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -33,6 +35,24 @@ Part = tuple[Work, int, Outcome]
 """A piece of work, its positions in the step, and what came of it."""
 
 
+@dataclass(frozen=True)
+class Aside:
+    """A call that is made between two steps, and its end."""
+
+    call: Callable[[], None]
+    made: Future[None]
+
+    def run(self) -> None:
+        """Make it."""
+        try:
+            self.call()
+        except Exception as error:
+            log.warning("a call between two steps failed", exc_info=error)
+            self.made.set_exception(error)
+        else:
+            self.made.set_result(None)
+
+
 class StepLoop:
     """Takes work from any thread, runs it on its own, and completes the work's futures."""
 
@@ -43,6 +63,7 @@ class StepLoop:
         self._changed = threading.Condition()
         self._closed = False
         self._beats = 0  # ends of steps and wakings, for `responds`
+        self._asides: deque[Aside] = deque()
         self._due: set[int] = set()  # sequences that had something from the last step
         self._patient_until = 0.0
         self._thread = threading.Thread(target=self._run, name="engine-step-loop", daemon=True)
@@ -75,7 +96,7 @@ class StepLoop:
         """Queue `work`; the loop completes its future. Raises `internal` when the loop is closed."""
         with self._changed:
             if self._closed:
-                raise AbiError(ErrorCode.internal, "the engine is closed")
+                raise _closed()
             work.begin(self._scheduler.limits.prefill_chunk)
             self._scheduler.put(work)
             self._due.discard(work.sequence.number)
@@ -91,6 +112,19 @@ class StepLoop:
                 self._scheduler.settle(work, 0, _cancelled())
         if waited:
             work.future.set_exception(_cancelled())
+
+    def between_steps(self, call: Callable[[], None]) -> Future[None]:
+        """Have `call` made on the loop's thread while no step runs. Calls keep their order. When the loop is
+        closed it is not made, and the future has `internal`.
+        """
+        aside = Aside(call, Future())
+        with self._changed:
+            if self._closed:
+                aside.made.set_exception(_closed())
+            else:
+                self._asides.append(aside)
+                self._changed.notify_all()
+        return aside.made
 
     def responds(self, seconds: float) -> bool:
         """Whether the thread ends a step within `seconds`, or wakes when it has none to take."""
@@ -111,17 +145,24 @@ class StepLoop:
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
+            if isinstance(job, Aside):
+                job.run()
+                continue
             begin = time.perf_counter_ns()
             parts = [self._call(job)] if isinstance(job, Call) else self._step(job)
             self._settle(parts, begin, (time.perf_counter_ns() - begin) / 1e9)
         for work in list(self._scheduler.queue):
-            work.future.set_exception(AbiError(ErrorCode.internal, "the engine is closed"))
+            work.future.set_exception(_closed())
+        for aside in self._asides:
+            aside.made.set_exception(_closed())
 
-    def _next(self) -> Batch | Call | None:
+    def _next(self) -> Batch | Call | Aside | None:
         with self._changed:
             while not self._closed:
                 self._beats += 1
                 self._changed.notify_all()
+                if self._asides:
+                    return self._asides.popleft()
                 left = self._patience_left()
                 if self._scheduler.queue and left is None:
                     job = self._scheduler.next()
@@ -208,6 +249,10 @@ class StepLoop:
             waited = max(record.queued_seconds for record in records)
             rows = sum(record.rows for record in records)
             self._on_step(StepRecord(begin, rows, seconds, waited, len(parts)))
+
+
+def _closed() -> AbiError:
+    return AbiError(ErrorCode.internal, "the engine is closed")
 
 
 def _cancelled() -> AbiError:
