@@ -13,7 +13,8 @@ from realm_harness.clauses import Clause, clause
 CHAPTERS = (
     "http", "replies", "errors", "refusals", "auth", "schema", "models", "stream", "same", "utf8", "stop",
     "length", "usage", "sample", "logprobs", "bias", "format", "tools", "tokenize", "completions",
-    "several", "exact", "read", "metrics", "counts", "concurrency", "cancel", "tenants", "adapters",
+    "several", "exact", "read", "metrics", "counts", "concurrency",
+    "batch", "prefix", "draft", "cancel", "tenants", "adapters",
     "wsauth", "wscalls", "wsanswers", "wsframes", "hostile", "crowd",
 )  # fmt: skip
 """The chapters in the order in which they run: what may hurt a server comes last."""

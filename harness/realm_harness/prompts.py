@@ -39,6 +39,18 @@ SHORT_ANSWERS = (
 """Questions that a model may answer in few tokens, and then stop by itself."""
 
 
+_PLACES = "harbour mill bridge orchard tower market chapel garden quarry station".split()
+
+
+def long_prompt(number: int, name: str = "") -> str:
+    """Some hundred tokens of a made-up list, another one for each number and name."""
+    lines = (
+        f"{_PLACES[(number + n) % 10]} {number * 7 + n * 13} north, {_PLACES[(number * 3 + n * 7) % 10]} {n}."
+        for n in range(24)
+    )
+    return f"List {name or number}: " + " ".join(lines) + " Describe the first place on this list."
+
+
 def code_word(number: int) -> str:
     """A word that no model says by chance."""
     return f"QUOKKA-{7919 * (number + 3) % 100_000:05d}"

@@ -27,7 +27,9 @@ SILENCE = 2.0
 """Seconds after which a planted hang counts as one."""
 
 SOCKET_CHAPTERS = frozenset({"wsauth", "wscalls", "wsanswers", "wsframes"})
-TIMED_CHAPTERS = frozenset({"stream", "counts", "concurrency", "cancel", "tenants", "wscalls", "wsanswers"})
+TIMED_CHAPTERS = frozenset(
+    {"stream", "counts", "concurrency", "batch", "prefix", "cancel", "tenants", "wscalls", "wsanswers"}
+)
 VISIBLE = Schedule(ttft=0.01, itl=0.02)
 """Slow enough for the cases that a server without latency leaves unjudged."""
 

@@ -148,6 +148,7 @@ class MockApp:
                 self._check_key(request)
             left = self.tenants.let_in(request.headers.get("Authorization"))
             async with self.state.slots:
+                await self._prefill(request, chat)
                 response = await self._answer(request, chat, number, record, left)
             record.outcome = "completed"
             record.finished_ns = time.perf_counter_ns()
@@ -183,6 +184,11 @@ class MockApp:
             raise ApiError(400, message, param="messages", code="context_length_exceeded")
         return chat
 
+    async def _prefill(self, request: web.Request, chat: ChatRequest) -> None:
+        header = request.headers.get("Authorization", "")
+        reads = [variation.prefill for variation in self.variations if variation.prefill is not None]
+        if reads:
+            await asyncio.sleep(sum(read(chat, header, self.state) for read in reads))
 
     async def _answer(
         self,
@@ -198,6 +204,7 @@ class MockApp:
         # As it is known already, it is counted before anybody can have seen its end.
         completion = sum(generation.completion_tokens for generation in generations)
         self.meter.generated(generations[0].prompt_tokens, completion, self.schedule.offset(0))
+        self.meter.drafted(chat.draft_tokens or 0, completion)
         if not chat.stream:
             whole = whole_reply(chat, generations, record.id)
             for variation in self.variations:

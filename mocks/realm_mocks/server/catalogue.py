@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from realm_mocks.server import websocket_habits
 from realm_mocks.server.defects import (
     adapters,
+    batching,
+    drafts,
     errors,
     exact,
     frames,
@@ -42,6 +44,8 @@ def _by_id(*groups: Iterable[Variation]) -> dict[str, Variation]:
 DEFECTS: Mapping[str, Variation] = _by_id(
     adapters.DEFECTS,
     framing.DEFECTS,
+    batching.DEFECTS,
+    drafts.DEFECTS,
     shape.DEFECTS,
     usage.DEFECTS,
     text.DEFECTS,
@@ -63,7 +67,7 @@ DEFECTS: Mapping[str, Variation] = _by_id(
 )
 """Planted defects: each breaks the contract, and some conformance case must see it."""
 
-HABITS: Mapping[str, Variation] = _by_id(HABIT_LIST, websocket_habits.HABITS)
+HABITS: Mapping[str, Variation] = _by_id(HABIT_LIST, websocket_habits.HABITS, (batching.CACHE_OF_A_TENANT,))
 """Innocent habits of real servers: no conformance case may accuse them."""
 
 

@@ -67,6 +67,8 @@ class Meter:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     generations: int = 0
+    guessed: int = 0
+    kept: int = 0
     duration: Histogram = field(default_factory=Histogram)
     ttft: Histogram = field(default_factory=Histogram)
 
@@ -84,6 +86,11 @@ class Meter:
         self.completion_tokens += completion_tokens
         self.ttft.observe(ttft)
 
+    def drafted(self, guesses: int, completion_tokens: int) -> None:
+        """A request had leave for so many guesses at a time; every other one came true."""
+        self.guessed += completion_tokens if guesses else 0
+        self.kept += completion_tokens // 2 if guesses else 0
+
     def families(self, in_flight: int, model: str) -> list[Family]:
         """The page as data."""
         tenant = (("tenant", "default"),)
@@ -98,6 +105,8 @@ class Meter:
             _counter("usage_tokens", "All tokens.", total, (("model", model),)),
             _counter("usage_requests", "Generations.", self.generations, tenant),
             _counter("tokens_generated", "Generated tokens.", self.completion_tokens),
+            _counter("draft_tokens", "Guesses.", self.guessed),
+            _counter("draft_accepted", "Guesses that came true.", self.kept),
             Family("realm_requests_running", "gauge", "Requests being answered now.", (Sample(in_flight),)),
             Family(
                 "realm_request_duration_seconds",

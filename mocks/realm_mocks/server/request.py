@@ -43,6 +43,7 @@ class ChatRequest:
     schema: Mapping[str, Any] | None = None
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: Any = None
+    draft_tokens: int | None = None
     adapter: str = ""
 
     @property
@@ -149,6 +150,7 @@ CHECKS: dict[str, Check] = {
     "logit_bias": _logit_bias,
     "response_format": forms.check_format,
     "tools": check_tools,
+    "draft_tokens": _integer(0, 16),
 }
 
 
@@ -223,6 +225,7 @@ def _freeze(body: dict[str, Any]) -> ChatRequest:
         schema=forms.schema_of(body.get("response_format")),
         tools=tuple(body["tools"]) if body.get("tools") and check_tools(body["tools"]) is None else (),
         tool_choice=body.get("tool_choice"),
+        draft_tokens=integer("draft_tokens"),
         adapter=str(body.get("model", "")).partition(":")[2],
     )
 

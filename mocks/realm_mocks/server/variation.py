@@ -76,6 +76,7 @@ class Variation:
         workers: connections that are served at a time; the others wait until one of them has gone.
         workers_lost: a connection that goes in the middle of a request keeps its worker.
         gate: what a request of any route holds while it is served.
+        prefill: seconds before a chat request is answered; gets its Authorization header.
         session: serves the WebSocket's clients.
     """
 
@@ -106,6 +107,7 @@ class Variation:
     workers: int | None = None
     workers_lost: bool = False
     gate: Gate | None = None
+    prefill: Callable[[ChatRequest, str, State], float] | None = None
     session: type[Session] | None = None
 
 
