@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from realm_reference.engine.adapters import LoadedAdapter
 from realm_reference.model.tokenizer import Tokenizer
 from realm_reference.orchestration.grammar import Grammar
 
@@ -31,7 +32,8 @@ class Prompt:
 class GenerationRequest:
     """One generation. Names and meanings are those of the ABI's GenRequest; `seed` is taken modulo 2**64.
 
-    `tenant` is whose guest runs it and on whose share of the engine. What the ABI does not know is done by
+    `tenant` is whose guest runs it and on whose share of the engine. `adapter` names what it runs with, ""
+    is the model itself; `loaded` is that one, held by the orchestrator until the request's end. What the ABI does not know is done by
     the host: `logit_bias` (by token), the two penalties, `grammar`, and `logprobs`, which is how many
     alternatives to report with each token (None reports nothing), with `score_prompt` the prompt's too.
     """
@@ -53,6 +55,8 @@ class GenerationRequest:
     logprobs: int | None = None
     score_prompt: bool = False
     tenant: str = ""
+    adapter: str = ""
+    loaded: LoadedAdapter | None = None
 
     @property
     def shaped(self) -> bool:
