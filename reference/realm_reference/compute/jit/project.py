@@ -1,0 +1,64 @@
+"""A step's matrix products: a thread's share of the outputs, in the model's precision, and adapters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from realm_reference.compute.jit import arithmetic
+from realm_reference.compute.jit.compiled import compiled, inlined
+from realm_reference.compute.jit.layout import BLOCK, LANES
+from realm_reference.compute.jit.matmul import multiply
+from realm_reference.compute.jit.state import Task
+
+
+@inlined
+def share(t: Task, matrix: Any) -> tuple[int, int]:
+    """The thread's tiles of a matrix: from, to."""
+    return matrix.tiles * t.rank // t.ranks, matrix.tiles * (t.rank + 1) // t.ranks
+
+
+@compiled
+def project(t: Task, layer: int, first: int, last: int, x: Any, y: Any) -> None:
+    """The thread's outputs of the layer's matrices `first` to `last`, side by side in `y`."""
+    # [rows, inputs] -> [rows, outputs of all]
+    n = t.order.n_rows[0]
+    prepare(t, x, n)
+    for part in range(first, last + 1):
+        multiply_share(t, t.net.matrices[layer, part], x, n, y.ctypes.data, y.strides[0])
+        for row in range(n):
+            slot = t.order.adapters[row]
+            if slot and t.adapters[slot, layer, part, 0].kind:
+                _adapt(
+                    t, t.adapters[slot, layer, part], t.net.matrices[layer, part], x[row : row + 1], y[row]
+                )
+
+
+@compiled
+def prepare(t: Task, x: Any, n: int) -> None:
+    """What the kernels want to know of `n` rows beside their numbers: each thread for itself."""
+    blocks = x.shape[1] // BLOCK
+    for row in range(n):
+        arithmetic.sum_blocks(x[row].ctypes.data, blocks, t.work.own_sums[t.rank, row].ctypes.data)
+
+
+@compiled
+def multiply_share(t: Task, matrix: Any, x: Any, n: int, y: int, y_stride: int) -> None:
+    """The thread's outputs of one matrix for `n` prepared rows, into rows at `y`, so many bytes apart."""
+    first, last = share(t, matrix)
+    multiply(matrix, first, last, x, t.work.own_sums[t.rank], n, y, y_stride)
+
+
+@compiled
+def _adapt(t: Task, factors: Any, matrix: Any, x: Any, y: Any) -> None:
+    """Add an adapter's (x @ a.T) @ b.T (https://arxiv.org/abs/2106.09685) to a row's own outputs."""
+    # MATRIX [2], the adapted MATRIX, [1, inputs], [outputs] -> [outputs]
+    a, b = factors[0], factors[1]
+    low, delta, no_sums = t.work.own_factor[t.rank], t.work.own_delta[t.rank], t.work.own_sums[t.rank]
+    for i in range(low.shape[1]):
+        low[0, i] = 0
+    multiply(a, 0, a.tiles, x, no_sums, 1, low.ctypes.data, 0)
+    first, last = share(t, matrix)
+    multiply(b, first, last, low, no_sums, 1, delta.ctypes.data, 0)
+    start = first * LANES
+    out = y.ctypes.data + (matrix.column + start) * 4
+    arithmetic.accumulate(delta.ctypes.data + start * 4, (last - first) * LANES, out)
