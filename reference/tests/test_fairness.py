@@ -18,7 +18,9 @@ from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime
 from realm_reference.bench.token_runner import TokenRunner
 from realm_reference.engine import Engine
+from realm_reference.engine.adapters import LoadedAdapter
 from realm_reference.engine.fairqueue import FairQueue, Shares
+from realm_reference.model.adapters import Adapter
 from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
 from realm_reference.model.runner import Chunk, Floats
@@ -85,54 +87,62 @@ def test_idling_saves_up_one_burst_and_no_more() -> None:
     assert 1.0 <= shares.used("early") - shares.used("late") <= 2.0
 
 
-class Order:
-    """Owners in the order of their steps, one position of one sequence each; the first waits for `gate`."""
-
-    def __init__(self, owners: Sequence[str]) -> None:
-        self.taken: list[str] = []
-        self.gate = threading.Event()
-        self._owners = owners
-        self.engine = Engine(TokenRunner(before_step=self._note), prefill_chunk=1, batch=1)
-
-    def start(self, owner: str, steps: int) -> Future[Floats]:
-        session = self.engine.open(owner, adapter=self._owners.index(owner))
-        return session.start_forward(np.arange(steps, dtype=np.uint32) % 8)
-
-    def _note(self, chunks: Sequence[Chunk]) -> None:
-        self.gate.wait(10)
-        self.taken += [self._owners[chunk.adapter] for chunk in chunks]
-
-
-def test_a_prompt_goes_through_before_a_flood_of_others_gets_another_turn() -> None:
-    order = Order(["flood", "light"])
-    with closing(order.engine):
-        work = [order.start("flood", 20) for _ in range(8)] + [order.start("light", 3)]
-        order.gate.set()
-        for one in work:
-            one.result(10)
-    # The step that ran when it came, then its own three.
-    assert order.taken[:4] == ["flood", "light", "light", "light"]
-    assert Counter(order.taken) == {"flood": 160, "light": 3}
-
-
 class Turns(Shares):
     """Counts steps instead of seconds, so that the order is always the same."""
-
-    def __init__(self) -> None:
-        super().__init__(burst=0.0)
 
     def charge(self, owner: str, seconds: float) -> None:
         super().charge(owner, 1.0)
 
 
+class Order:
+    """Owners in the order of their steps, one position of one sequence each; `burst` in steps. A step waits
+    until it is let go.
+    """
+
+    def __init__(self, owners: Sequence[str], burst: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.taken: list[str] = []
+        self.let_go = threading.Semaphore(0)
+        self.entered = threading.Semaphore(0)
+        self._owners = owners
+        monkeypatch.setattr("realm_reference.engine.engine.Shares", lambda: Turns(burst))
+        self.engine = Engine(TokenRunner(before_step=self._note), prefill_chunk=1, batch=1)
+
+    def start(self, owner: str, steps: int) -> Future[Floats]:
+        slot = LoadedAdapter(Adapter(owner, (), owner), 1 + self._owners.index(owner))
+        session = self.engine.open(owner, adapter=slot)
+        return session.start_forward(np.arange(steps, dtype=np.uint32) % 8)
+
+    def _note(self, chunks: Sequence[Chunk]) -> None:
+        self.taken += [self._owners[chunk.adapter - 1] for chunk in chunks]
+        self.entered.release()
+        assert self.let_go.acquire(timeout=30)
+
+
+def test_a_prompt_goes_through_before_a_flood_of_others_gets_another_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = Order(["flood", "light"], 5.0, monkeypatch)
+    with closing(order.engine):
+        work = [order.start("flood", 20) for _ in range(8)]
+        order.let_go.release(10)
+        for _ in range(11):
+            assert order.entered.acquire(timeout=30)
+        work.append(order.start("light", 3))
+        order.let_go.release(1000)
+        for one in work:
+            one.result(30)
+    # The step that ran when it came, then its own three.
+    assert order.taken[10:14] == ["flood", "light", "light", "light"]
+    assert Counter(order.taken) == {"flood": 160, "light": 3}
+
+
 def test_two_tenants_with_much_to_do_get_turns_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("realm_reference.engine.engine.Shares", Turns)
-    order = Order(["many", "one"])
+    order = Order(["many", "one"], 0.0, monkeypatch)
     with closing(order.engine):
         work = [order.start("many", 10) for _ in range(6)] + [order.start("one", 40)]
-        order.gate.set()
+        order.let_go.release(1000)
         for one in work:
-            one.result(10)
+            one.result(30)
     while_both = order.taken[: 2 * 40]
     assert abs(while_both.count("one") - while_both.count("many")) <= 2
 
