@@ -6,6 +6,7 @@ is quick, and an install without locust or wasmtime still lists what these would
 
 from __future__ import annotations
 
+import difflib
 import errno
 import sys
 import traceback
@@ -28,6 +29,7 @@ SUMMARIES = {
     "abi": "Show the guest contract, or check a module.",
     "api-key": "The same as keys.",
     "bench": "Measure what the parts cost on this machine.",
+    "calibrate": "Measure the load generator's own error on this machine.",
     "compare": "Compare two load tests, with a verdict for a pipeline.",
     "conform": "Hold a server to the chat contract, over the wire.",
     "deploy": "Deploy servers here, or write the manifests for a platform.",
@@ -88,6 +90,15 @@ class RealmGroup(click.Group):
         if not isinstance(command, click.Command):
             raise click.ClickException(f"the entry point {cmd_name} = {entry.value} is no click command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the command that was perhaps meant."""
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and (close := difflib.get_close_matches(args[0], known, 1)):
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{close[0]}'?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by `SUMMARIES`, without importing them."""

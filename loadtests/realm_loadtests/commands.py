@@ -11,10 +11,11 @@ import click
 
 from realm_loadtests.arrivals import FORMS
 from realm_loadtests.begun import NoRun
+from realm_loadtests.calibrate_command import calibrate_command
 from realm_loadtests.compare_command import compare_command
 from realm_loadtests.launch import LocustFailed
 from realm_loadtests.loadtest import RESULT_FILE, exit_code, report, run
-from realm_loadtests.parameters import parse_arrivals, parse_duration, parse_objectives, parse_share
+from realm_loadtests.parameters import finite, parse_arrivals, parse_duration, parse_objectives, parse_share
 from realm_loadtests.preflight import TargetUnusable
 from realm_loadtests.progress import Progress
 from realm_loadtests.records import RECORDS_FILE
@@ -22,7 +23,7 @@ from realm_loadtests.settings import KEY_VARIABLE, Settings
 from realm_loadtests.slo import EXAMPLE, Objective
 from realm_loadtests.summary import summarise
 
-__all__ = ["compare_command", "load"]
+__all__ = ["calibrate_command", "compare_command", "load"]
 
 CLOSED_LOOP_USERS = 4
 OPEN_LOOP_STREAMS = 1000
@@ -86,6 +87,7 @@ _ALLOW_ERRORS = click.option(
 @click.option(
     "--spawn-rate",
     type=click.FloatRange(0.01),
+    callback=finite,
     help="Users started a second.  [default: all at once, 100 at most]",
 )
 @click.option("--model", default="", help="Model to ask for.  [default: the first of /v1/models]")
@@ -98,6 +100,7 @@ _ALLOW_ERRORS = click.option(
     "timeout_s",
     default=120.0,
     type=click.FloatRange(0.1, 3600),
+    callback=finite,
     show_default=True,
     help="Seconds that one request may take.",
 )
@@ -106,6 +109,7 @@ _ALLOW_ERRORS = click.option(
     "drain_s",
     default=10.0,
     type=click.FloatRange(0, 3600),
+    callback=finite,
     show_default=True,
     help="Seconds that open streams get to end after the duration.",
 )

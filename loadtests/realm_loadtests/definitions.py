@@ -68,6 +68,11 @@ DEFINITIONS = {
     "hdr": (
         "The whole histogram in HdrHistogram's V2 format (base64), in microseconds; histograms can be added."
     ),
+    "calibration": (
+        "What realm calibrate measured on this machine with at least as many streams a process: how far "
+        "single values of TTFT and ITL were from the emitter's own record (p50, p99, milliseconds). It is "
+        "the error bar of the latencies above. Null: not measured here, or not with so many streams."
+    ),
     "generator": (
         "The load generator itself: CPU used (drain included), and lag_ms, how late it woke from sleeps of "
         "20 ms, which is the error of its stamps at that moment. Above "

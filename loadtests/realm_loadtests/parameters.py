@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -20,6 +21,13 @@ def parse_duration(text: str) -> int:
     if seconds < 1:
         raise click.BadParameter(f"{text!r} is not a duration; write 30s, 2m or 1h")
     return seconds
+
+
+def finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """A callback of an option in a range, for `nan` is in every range, and `inf` in those without an end."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 def parse_share(text: str) -> float:

@@ -11,7 +11,7 @@ from datetime import UTC
 from importlib.metadata import version
 from typing import Any
 
-from realm_loadtests import slo
+from realm_loadtests import calibration, slo
 from realm_loadtests.arrivals import rhythm
 from realm_loadtests.begun import Begun
 from realm_loadtests.definitions import BUSY_SHARE, DEFINITIONS, LATE_MS
@@ -58,6 +58,7 @@ def build(
         "arrivals": arrivals(measures, records) if settings["arrivals"] else None,
         "slo": [objective.judge(found) for objective in objectives],
         "generator": generator(measures, settings["processes"]),
+        "calibration": _calibrated(settings["users"] // settings["processes"]),
         "definitions": DEFINITIONS,
         "plots": plots,
     }
@@ -85,6 +86,17 @@ def figures(measures: Measures) -> dict[str, Any]:
         "errors": dict(measures.errors.most_common()),
         "window_s": round(measures.window_s, 3),
     }
+
+
+def _calibrated(streams: int) -> dict[str, Any] | None:
+    """The instrument's error with so many streams a process, as it was measured on this machine; None: never,
+    or not with so many.
+    """
+    kept = calibration.kept()
+    level = kept.level(streams) if kept else None
+    if kept is None or level is None:
+        return None
+    return {"measured": kept.measured, **asdict(level), "trusted": level.trusted}
 
 
 def arrivals(measures: Measures, records: Sequence[Record]) -> dict[str, Any]:

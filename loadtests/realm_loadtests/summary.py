@@ -28,11 +28,24 @@ def summarise(result: dict[str, Any]) -> str:
     for title, key in ROWS:
         lines.append(f"  {title:<22}" + "".join(f"{number(figures[key][name]):>10}" for name in COLUMNS))
     lines += ["", *_rates(figures), *_errors(figures), *_arrivals(result), *_objectives(result)]
+    lines += ["", *_error_bar(result["calibration"])]
     if result["generator"]["may_be_the_bottleneck"]:
         lines += ["", *_warning(result["generator"])]
     if result["note"]:
         lines += ["", f"  Note: {result['note']}."]
     return "\n".join(lines)
+
+
+def _error_bar(calibrated: dict[str, Any] | None) -> list[str]:
+    if calibrated is None:
+        return ["  The instrument's error here is unknown: realm calibrate measures it once."]
+    (ttft, ttft_p99), (itl, itl_p99) = (
+        [number(calibrated[name][rank]) for rank in ("p50", "p99")] for name in ("ttft", "itl")
+    )
+    return [
+        f"  Instrument's error (calibrated at {calibrated['streams']} streams): TTFT ±{ttft} ms "
+        f"(p99 ±{ttft_p99}), between tokens ±{itl} ms (p99 ±{itl_p99})"
+    ]
 
 
 def _arrivals(result: dict[str, Any]) -> list[str]:

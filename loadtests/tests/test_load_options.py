@@ -39,6 +39,9 @@ def test_what_is_no_share(text: str) -> None:
         ["http://127.0.0.1:1", "--users", "0"],
         ["http://127.0.0.1:1", "--duration", "never"],
         ["http://127.0.0.1:1", "--max-tokens", "0"],
+        ["http://127.0.0.1:1", "--spawn-rate", "nan"],
+        ["http://127.0.0.1:1", "--timeout", "nan"],
+        ["http://127.0.0.1:1", "--drain", "nan"],
         ["not-a-url"],
     ],
 )
