@@ -1,4 +1,4 @@
-"""What all tests of the repository share: how hypothesis runs."""
+"""What all tests of the repository share: how hypothesis runs, and that servers compile nothing unasked."""
 
 import os
 
@@ -14,3 +14,6 @@ settings.register_profile(
     derandomize=bool(os.environ.get("CI")),
 )
 settings.load_profile("realm")
+
+# A first start on a machine compiles the kernels for half a minute; tests that want that say --compute jit.
+os.environ["REALM_COMPUTE"] = "numpy"

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from realm_abi.guests import guest_bytes
 from realm_abi.interface import ModuleRejected
 from realm_abi.sandbox import GuestModule, Runtime
 
 from realm_reference.engine import Engine
-from realm_reference.model.array_runner import ArrayRunner
+from realm_reference.model.compute import NUMPY, Compute
 from realm_reference.model.errors import ModelError
 from realm_reference.model.model import load_model
 from realm_reference.model.store import cache_folder
@@ -30,6 +31,7 @@ def orchestrator(
     model_name: str,
     guest: str,
     *,
+    compute: Compute = NUMPY,
     limits: GuestLimits | None = None,
     max_running: int = 8,
     max_waiting: int = 64,
@@ -43,11 +45,13 @@ def orchestrator(
     runtime = Runtime(compiled=cache_folder() / "compiled-guests")
     module = _guest(runtime, guest)
     try:
-        model = load_model(model_name)
+        model = load_model(model_name, compute)
     except ModelError as error:
         raise AssemblyError(str(error)) from None
-    engine = Engine(ArrayRunner(model.transformer), on_step=metrics.observe_step if metrics else None)
+    runner = model.runner()
+    engine = Engine(runner, on_step=metrics.observe_step if metrics else None)
     try:
+        runner.embed(np.zeros(1, np.int32))  # what has to be compiled is, before anybody waits for it
         yield (
             engine,
             Orchestrator(

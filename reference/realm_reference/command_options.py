@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from realm_reference.model.compute import Compute
 
 DEFAULT_MODEL = "smollm2-135m"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,16 +34,55 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+_COMPUTE_OPTIONS: Final = (
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 256),
+        help="Threads that compute.  [default: one a processor; one on NumPy]",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["exact", "int8"]),
+        default="exact",
+        show_default=True,
+        help="Of activations: float32, or eight bits, which is faster and a little off.",
+    ),
+    click.option(
+        "--compute",
+        type=click.Choice(["auto", "jit", "numpy"]),
+        default="auto",
+        show_default=True,
+        envvar="REALM_COMPUTE",
+        help="Compiled kernels (jit) or plain NumPy; auto: compiled, where Numba and the processor can.",
+    ),
+)
+
+
+def compute_options(command: F) -> F:
+    """What runs the model: --compute, --precision and --threads."""
+    for option in _COMPUTE_OPTIONS:
+        command = option(command)
+    return command
+
+
+def chosen_compute(options: Mapping[str, Any]) -> Compute:
+    """What those options ask for, as this machine can; raises CannotStart if it cannot.
+
+    NumPy may be imported after this only: it asks for its threads once.
+    """
+    limit_threads(options["threads"] or 1)
+    from realm_reference.model.compute import ComputeError, choose_compute
+
+    try:
+        return choose_compute(options["compute"], options["precision"], options["threads"])
+    except ComputeError as error:
+        raise CannotStart(str(error)) from None
+
+
 def model_options(command: F) -> F:
-    """The options that both commands have."""
+    """The options of all commands that run a model."""
     for option in (
-        click.option(
-            "--threads",
-            type=click.IntRange(1, 256),
-            default=1,
-            show_default=True,
-            help="Threads of a matrix product; more than one pays only where nothing else runs.",
-        ),
+        *_COMPUTE_OPTIONS,
         click.option("--gpu", is_flag=True, help="Compute on a GPU through CuPy."),
         click.option(
             "--wasm",
@@ -62,7 +104,7 @@ def model_options(command: F) -> F:
 def limit_threads(count: int) -> None:
     """Give the matrix library `count` threads; it asks the environment once, when NumPy is first imported.
 
-    The default is one. OpenBLAS's threads wait for each other by yielding, so with any neighbour on the
+    One, if nothing is said. OpenBLAS's threads wait for each other by yielding, so with any neighbour on the
     cores (a load generator is one) a step takes seven times as long with two threads as with one; alone,
     the second thread makes prefill 1.6 times and decode 1.05 times as fast.
     """

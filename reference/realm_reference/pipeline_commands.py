@@ -16,7 +16,7 @@ from realm_reference.command_options import (
     DEFAULT_MODEL,
     CannotStart,
     check_gpu,
-    limit_threads,
+    chosen_compute,
     model_options,
 )
 
@@ -142,7 +142,7 @@ def run(context: click.Context, /, name: str, folder: Path, **options: Any) -> N
 
 def _local(found: Pipeline, inputs: Any, options: dict[str, Any], named: str | None, emit: Any) -> Result:
     check_gpu(options["gpu"])
-    limit_threads(options["threads"])
+    compute = chosen_compute(options)
     from realm_reference import assembly
     from realm_reference.pipeline_backends import LocalModel
     from realm_reference.pipelines import run_pipeline
@@ -160,7 +160,10 @@ def _local(found: Pipeline, inputs: Any, options: dict[str, Any], named: str | N
             await orchestrator.close(0)
 
     try:
-        with assembly.orchestrator(model, options["wasm"], max_running=1) as (_, orchestrator):
+        with assembly.orchestrator(model, options["wasm"], compute=compute, max_running=1) as (
+            _,
+            orchestrator,
+        ):
             for wrong in wrong_models(found, orchestrator.model.name):
                 raise CannotStart(wrong)
             return asyncio.run(_told(generate(orchestrator)))

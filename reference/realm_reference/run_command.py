@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from realm_reference.command_options import CannotStart, FiniteRange, check_gpu, limit_threads, model_options
+from realm_reference.command_options import CannotStart, FiniteRange, check_gpu, chosen_compute, model_options
 
 
 @click.command(context_settings={"auto_envvar_prefix": "REALM_RUN"})
@@ -39,11 +39,14 @@ def run(**options: Any) -> None:
     for name in ("prompt", "system"):
         options[name] = _utf8(name, options[name])
     check_gpu(options["gpu"])
-    limit_threads(options["threads"])
+    compute = chosen_compute(options)
     from realm_reference import assembly
 
     try:
-        with assembly.orchestrator(options["model"], options["wasm"], max_running=1) as (_, orchestrator):
+        with assembly.orchestrator(options["model"], options["wasm"], compute=compute, max_running=1) as (
+            _,
+            orchestrator,
+        ):
             asyncio.run(_run(orchestrator, options))
     except assembly.AssemblyError as error:
         raise CannotStart(str(error)) from None

@@ -12,7 +12,14 @@ from typing import Any
 
 import click
 
-from realm_reference.command_options import CannotStart, FiniteRange, check_gpu, limit_threads, model_options
+from realm_reference.command_options import (
+    CannotStart,
+    FiniteRange,
+    check_gpu,
+    chosen_compute,
+    limit_threads,
+    model_options,
+)
 from realm_reference.serve_config import load_config
 from realm_reference.serve_sockets import http_port, open_sockets
 
@@ -150,7 +157,7 @@ def serve(**options: Any) -> None:
         raise click.UsageError("--auth and --api-keys FILE need each other")
     _check_ready_file(options["ready_file"])
     check_gpu(options["gpu"])
-    limit_threads(options["threads"])
+    limit_threads(options["threads"] or 1)
     from realm_reference.server.telemetry import logs
 
     logs.configure(options["log_format"], options["log_level"])
@@ -181,7 +188,7 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
     from realm_reference.server.service import Service
     from realm_reference.server.telemetry.metrics import Metrics
 
-    settings = _settings(options)
+    settings, compute = _settings(options), chosen_compute(options)
     tenancy = resources.enter_context(
         open_tenancy(options["api_keys"], options["tenants"], options["ledger"])
     )
@@ -194,6 +201,7 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
             assembly.orchestrator(
                 options["model"],
                 options["wasm"],
+                compute=compute,
                 limits=settings.limits,
                 max_running=settings.max_running,
                 max_waiting=settings.max_waiting,

@@ -83,8 +83,9 @@ def test_serve_answers_and_ends_on_sigterm(process: subprocess.Popen[str], ready
     assert not ready_file.exists()
     assert process.stderr is not None
     logged = [json.loads(line) for line in process.stderr.read().splitlines() if line.startswith("{")]
-    assert [entry["message"] for entry in logged] == ["loading", "serving", "request", "draining", "stopped"]
-    assert logged[2]["status"] == 200
+    messages = [entry["message"] for entry in logged]
+    assert messages == ["computing: NumPy, float32", "loading", "serving", "request", "draining", "stopped"]
+    assert logged[3]["status"] == 200
 
 
 def test_sigterm_lets_a_running_request_finish(process: subprocess.Popen[str], ready_file: Path) -> None:

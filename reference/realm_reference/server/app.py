@@ -97,4 +97,5 @@ class _Models:
             "context_length": model.context_length,
             "licence": model.licence,
             "fingerprint": model.fingerprint,
+            "precision": model.compute.precision,
         }

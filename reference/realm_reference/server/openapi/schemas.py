@@ -138,6 +138,7 @@ SCHEMAS: Final[Mapping[str, Json]] = {
             "context_length": _INTEGER,
             "licence": _MAYBE_STRING,
             "fingerprint": _STRING,
+            "precision": _STRING,
         }
     ),
     "ModelList": _object({"object": {"const": "list"}, "data": _array(ref("Model"))}),
@@ -177,6 +178,7 @@ SCHEMAS: Final[Mapping[str, Json]] = {
             "status": {"enum": ["ready", "not ready"]},
             "model": _STRING,
             "fingerprint": _STRING,
+            "precision": _STRING,
             "guest_abi": _INTEGER,
             "version": _STRING,
             "running": _INTEGER,

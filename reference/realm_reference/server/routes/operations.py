@@ -66,6 +66,7 @@ def _state(service: Service) -> dict[str, Any]:
     return {
         "model": service.model.name,
         "fingerprint": service.model.fingerprint,
+        "precision": service.model.compute.precision,
         "guest_abi": orchestrator.abi_version,
         "version": VERSION,
         "running": orchestrator.running,

@@ -161,6 +161,7 @@ class Connection:
             "version": VERSION,
             "model": model.name,
             "fingerprint": model.fingerprint,
+            "precision": model.compute.precision,
             "context_length": model.context_length,
             "functions": list(FUNCTIONS),
             "pipelines": cards,
