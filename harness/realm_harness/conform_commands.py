@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -27,6 +28,13 @@ class EnvironmentProblem(click.ClickException):
     """Something outside the run is missing: one line, exit code 2."""
 
     exit_code = 2
+
+
+def finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """A callback of an option in a range, for `nan` is in every range, and `inf` in those without an end."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 @click.command()
@@ -73,6 +81,7 @@ class EnvironmentProblem(click.ClickException):
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0.1),
+    callback=finite,
     help="Seconds of silence after which the server counts as hanging.",
 )
 def conform(

@@ -28,9 +28,9 @@ SHOWN = 4
 
 
 @click.command()
-@click.option("--guest", "mode", flag_value="guest", help="Score the guest suite, on guests built for it.")
-@click.option("--host", "mode", flag_value="host", help="Score the host suite, on MockHosts.")
-@click.option("--all", "mode", flag_value="all", help="Score all three suites, one after the other.")
+@click.option("--guest", is_flag=True, help="Score the guest suite, on guests built for it.")
+@click.option("--host", is_flag=True, help="Score the host suite, on MockHosts.")
+@click.option("--all", "every", is_flag=True, help="Score all three suites, one after the other.")
 @click.option(
     "--hosts",
     "files",
@@ -45,7 +45,13 @@ SHOWN = 4
 )
 @click.option("--json", "json_file", type=FILE, help="Write the score file.")
 def score(
-    mode: str | None, files: tuple[Path, ...], globs: Names, wanted: Names, json_file: Path | None
+    guest: bool,
+    host: bool,
+    every: bool,
+    files: tuple[Path, ...],
+    globs: Names,
+    wanted: Names,
+    json_file: Path | None,
 ) -> None:
     """Show that the cases catch planted defects, and accuse nothing that is healthy.
 
@@ -53,9 +59,12 @@ def score(
 
     Exit code 0: they do. 1: a defect is caught by nobody, or something healthy is accused. 2: bad arguments.
     """
+    modes = [name for name, given in (("guest", guest), ("host", host), ("all", every)) if given]
+    if len(modes) > 1:
+        raise click.UsageError(f"--{modes[0]} and --{modes[1]} are two modes; choose one, or --all")
     for file in files:
         hosts_in(file)  # what is wrong with the last of them shows before the first is scored
-    parts = chosen(mode, files)
+    parts = chosen(modes[0] if modes else None, files)
     if len(parts) > 1 and (globs or wanted):
         raise EnvironmentProblem("--case and --defect are of one suite; leave them out, or choose one suite")
     made = {name: scored(name, part, globs, wanted) for name, part in parts.items()}

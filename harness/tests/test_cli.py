@@ -83,6 +83,31 @@ def test_wrong_usage_is_two(arguments: list[str]) -> None:
     assert done.stderr.splitlines()[-1].startswith("Error: ")
 
 
+def test_what_was_perhaps_meant_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["serv"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("Error: No such command 'serv'. Did you mean 'serve'?\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["conform", "http://127.0.0.1:1", "--timeout", "nan"], "nan is not a finite number"),
+        (["conform", "http://127.0.0.1:1", "--timeout", "inf"], "inf is not a finite number"),
+        (["score", "--guest", "--host"], "--guest and --host are two modes"),
+        (["score", "--host", "--all"], "--host and --all are two modes"),
+    ],
+)
+def test_arguments_that_make_no_sense(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+
+
 @pytest.fixture
 def command_that(monkeypatch: pytest.MonkeyPatch) -> object:
     """Adds a command `stub` that raises a given exception or exits with a given code."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from realm_reference.command_options import CannotStart
+from realm_reference.command_options import CannotStart, FiniteRange
+
+if TYPE_CHECKING:
+    from realm_reference.deploy.deployment import Deployment
 
 # Deployments are imported inside the commands: `realm --help` should wait neither for YAML nor for
 # supervisord.
@@ -21,7 +25,7 @@ OUTPUT = click.option(
 )
 TIMEOUT = click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=300.0,
     show_default=True,
     help="Seconds that a replica has to become ready.",
@@ -42,6 +46,25 @@ def failures() -> Iterator[None]:
         raise CannotStart(str(error)) from None
     except ModuleNotFoundError as error:  # supervisord is for Unix alone
         raise CannotStart(f"this needs {error.name}: pip install 'realm-harness[reference]'") from None
+
+
+def read(file: Path) -> Deployment:
+    """A deployment file, and that a server could use the keys and limits that it names; DeployError."""
+    from realm_reference.deploy.deployment import load
+    from realm_reference.deploy.errors import DeployError
+    from realm_reference.tenants.keys import KeyFileError, load_keys
+    from realm_reference.tenants.policy import PolicyError, load_policies
+
+    deployment = load(file)
+    try:
+        if deployment.keys is not None:
+            load_keys(deployment.keys)
+        quota = deployment.tenants is not None and load_policies(deployment.tenants).have_quota
+        if quota and deployment.ledger is None:
+            raise PolicyError("tokens_per_day needs the setting 'ledger', which remembers over restarts")
+    except (KeyFileError, PolicyError) as error:
+        raise DeployError(f"{file}: {error}") from None
+    return deployment
 
 
 def report(line: str) -> None:
@@ -72,10 +95,9 @@ def deploy() -> None:
 def local(file: Path, dry_run: bool, wait: bool, restart: bool, timeout: float) -> None:
     """Run replicas as processes of this machine, or update those that run without losing a request."""
     with failures():
-        from realm_reference.deploy.deployment import load
         from realm_reference.deploy.local.target import LocalTarget, plan
 
-        deployment = load(file)
+        deployment = read(file)
         wanted, target = plan(deployment), LocalTarget(deployment.name)
         preview = target.preview(wanted)
         if dry_run:
@@ -142,10 +164,9 @@ def kubernetes(file: Path, output: Path | None, dry_run: bool) -> None:
 def _render(target: str, file: Path, output: Path | None, dry_run: bool, then: str) -> None:
     with failures():
         from realm_reference.deploy import files
-        from realm_reference.deploy.deployment import load
         from realm_reference.deploy.targets import RENDERERS
 
-        deployment = load(file)
+        deployment = read(file)
         rendered = RENDERERS[target](deployment)
         folder = output or Path(f"{deployment.name}-{target}")
         if dry_run:

@@ -85,10 +85,15 @@ def info(name: str, folder: Path) -> None:
 
 
 @pipeline.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option("--model", help="Also refuse steps that want another model than this.")
 def validate(files: tuple[Path, ...], model: str | None) -> None:
-    """Check FILES and name every fault as FILE:LINE:COLUMN. Exit code 1 if there is one."""
+    """Check FILES and name every fault as FILE:LINE:COLUMN.
+
+    Exit code 0: all are right. 1: there is a fault. 2: a file is not there.
+    """
     from realm_reference.pipelines import PipelineError, Problem, read_pipeline
     from realm_reference.pipelines.library import wrong_models
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from contextlib import ExitStack
 from functools import partial
@@ -20,7 +21,7 @@ from realm_reference.command_options import (
     limit_threads,
     model_options,
 )
-from realm_reference.serve_config import load_config
+from realm_reference.serve_config import check_environment, load_config
 from realm_reference.serve_sockets import http_port, open_sockets
 
 # The server's modules are imported inside the commands: `realm --help` should not wait for wasmtime.
@@ -153,6 +154,7 @@ PORT = click.IntRange(0, 65535)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 def serve(**options: Any) -> None:
     """Serve a model over Realm's WebSocket and the OpenAI API, each request orchestrated by a WASM guest."""
+    check_environment(click.get_current_context(), os.environ)
     if options["auth"] != (options["api_keys"] is not None):
         raise click.UsageError("--auth and --api-keys FILE need each other")
     _check_ready_file(options["ready_file"])

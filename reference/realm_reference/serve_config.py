@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -42,6 +44,22 @@ def load_config(context: click.Context, parameter: click.Parameter, path: Path |
         defaults[name] = value
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
+
+
+PREFIX: Final = "REALM_SERVE_"
+# What Kubernetes puts into every container for a Service that is called realm-serve.
+_OF_A_SERVICE: Final = re.compile(r"(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP)(_\w+)?)")
+
+
+def check_environment(context: click.Context, environment: Mapping[str, str]) -> None:
+    """click.UsageError for a variable that looks like a flag's and is none, so that no setting is ignored."""
+    known = {option.name.upper() for option in context.command.params if option.name}
+    given = {name.removeprefix(PREFIX) for name in environment if name.startswith(PREFIX)}
+    for name in sorted(given - known):
+        if not _OF_A_SERVICE.fullmatch(name):
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {PREFIX}{close[0]}?" if close else "unset it"
+            raise click.UsageError(f"the environment has {PREFIX}{name}, which is no flag's variable; {hint}")
 
 
 def _misfit(option: click.Parameter, value: Any) -> str | None:

@@ -59,23 +59,31 @@ class Moment(click.ParamType[float]):
     show_default=True,
     help="What to sum up by; `request` lists each.",
 )
-@click.option("--csv", "form", flag_value="csv", help="As CSV, with a head line.")
-@click.option("--json", "form", flag_value="json", help="As a JSON list.")
+@click.option("--csv", "as_csv", is_flag=True, help="As CSV, with a head line.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
 def usage_command(
-    path: Path, tenant: str | None, since: float | None, until: float | None, by: str, form: str | None
+    path: Path,
+    tenant: str | None,
+    since: float | None,
+    until: float | None,
+    by: str,
+    as_csv: bool,
+    as_json: bool,
 ) -> None:
     """Sum up requests and tokens. Every request that was let in counts, also one that its client left."""
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json are two forms of one output; choose one")
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--since is not before --until")
     try:
         rows = usage(path, Period(since, until, tenant), by)
     except LedgerError as error:
         raise CannotStart(str(error)) from None
-    if form == "json":
+    if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     elif not rows:
         click.echo("no requests", err=True)
-    elif form == "csv":
+    elif as_csv:
         writer = csv.DictWriter(sys.stdout, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

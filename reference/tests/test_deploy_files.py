@@ -51,8 +51,8 @@ request-timeout = 30.5
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("keys.json", "tenants.toml"):
-        (tmp_path / name).write_text("", "utf-8")
+    (tmp_path / "keys.json").write_text("[]", "utf-8")
+    (tmp_path / "tenants.toml").write_text("", "utf-8")
     (tmp_path / "realm.env").write_text("# a comment\nTOKEN=hush=hush\n\n", "utf-8")
     return tmp_path
 
@@ -119,6 +119,8 @@ def test_a_bad_file_is_told_in_one_line(
         ("none.toml", None, "No such file"),
         ("list.yaml", "- a", "settings by name"),
         ("bad.yaml", "a: [", "parsed"),
+        ("twice.yaml", "name: a\nport: 1\nport: 2", "the key 'port' stands there twice"),
+        ("inner.yaml", "name: a\nenv:\n  A: x\n  A: y", "the key 'A' stands there twice"),
     ],
 )
 def test_a_file_that_is_none(tmp_path: Path, name: str, content: str | None, said: str) -> None:
@@ -128,6 +130,27 @@ def test_a_file_that_is_none(tmp_path: Path, name: str, content: str | None, sai
     assert done.exit_code == 2
     assert said in done.output
     assert len(done.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("target", ["local", *RENDERERS])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("keys.json", "[{}", "not valid JSON"),
+        ("tenants.toml", "[tenants.alice]\nconcurency = 1", "concurency"),
+        ("tenants.toml", "[defaults]\ntokens_per_day = 5", "needs the setting 'ledger'"),
+    ],
+)
+def test_keys_and_limits_that_no_server_could_use_are_told(
+    target: str, name: str, content: str, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REALM_STATE", "/nowhere")
+    (folder / "chat.toml").write_text(FULL, "utf-8")
+    (folder / name).write_text(content, "utf-8")
+    done = run(target, folder / "chat.toml", "--dry-run")
+    assert done.exit_code == 2
+    assert said in done.output
+    assert len(done.output.splitlines()) == 1, done.output
 
 
 def test_a_bad_env_file_is_named_without_its_content(tmp_path: Path) -> None:
@@ -220,7 +243,7 @@ def test_compose_sees_a_model_file_of_this_machine(tmp_path: Path) -> None:
 
 
 def test_compose_sees_nothing_outside_of_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "keys.json").write_text("", "utf-8")
+    (tmp_path / "keys.json").write_text("[]", "utf-8")
     (tmp_path / "in").mkdir()
     (tmp_path / "in/d.toml").write_text("name = 'own'\nmodel = 'm'\nkeys = '../keys.json'", "utf-8")
     done = run("compose", tmp_path / "in/d.toml", "--dry-run")

@@ -112,6 +112,18 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path) -> None:
         connect(tmp_path / "none.db")
 
 
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("table", ["notes", "requests"])
+def test_another_programs_database_is_left_alone(tmp_path: Path, table: str, version: int) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"CREATE TABLE {table} (id TEXT); PRAGMA user_version = {version};")
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="choose another file"):
+        Ledger(path)
+    assert path.read_bytes() == before
+
+
 @pytest.fixture
 def filled(ledger: Ledger, path: Path) -> Path:
     bob = replace(ROW, tenant="bob", key_id="realm_b", status="failed", finish="timeout", ttft_seconds=None)

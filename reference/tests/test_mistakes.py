@@ -176,6 +176,27 @@ async def test_a_frame_that_is_no_json_is_called_a_message(start_server: Callabl
     assert answer["error"]["message"].startswith("The message is not valid JSON")
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("REALM_SERVE_HTTPPORT", "did you mean REALM_SERVE_HTTP_PORT?"),
+        ("REALM_SERVE_QQ", "unset it"),
+    ],
+)
+def test_a_variable_that_is_no_flags(name: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALM_SERVE_SERVICE_HOST", "10.0.0.7")  # as Kubernetes does
+    assert "is no regular file" in refused(serve, "--ready-file", "/dev/null")
+    monkeypatch.setenv(name, "1")
+    said = refused(serve, "--ready-file", "/dev/null")
+    assert name in said
+    assert says in said
+
+
+def test_two_forms_of_one_output(tmp_path: Path) -> None:
+    said = refused(usage_command, "--ledger", str(tmp_path / "none.db"), "--csv", "--json")
+    assert "choose one" in said
+
+
 def test_a_period_that_ends_before_it_begins(tmp_path: Path) -> None:
     period = ["--since", "2026-11-10", "--until", "2026-11-01"]
     assert "--since is not before --until" in refused(usage_command, "--ledger", str(tmp_path), *period)

@@ -71,6 +71,7 @@ def test_validate_names_every_fault_with_its_place(folder: Path) -> None:
         f"{bad}:5:14: the adapter 'c': this version has no LoRA adapters",
     ]
     assert call("validate", folder / "two.yaml", "--model", "any").exit_code == 0
+    assert call("validate", folder / "two.yaml", folder / "none.yaml").exit_code == 2
     bad.write_text("name: x\nsteps: [{name: a, model: other}]")
     assert "step 'a' wants the model 'other'" in call("validate", bad, "--model", "tiny").stdout
 

@@ -74,6 +74,20 @@ class Deployment:
         return self.folder / self.model if self.model.endswith(".gguf") else None
 
 
+class _NoTwice(yaml.SafeLoader):
+    """YAML as TOML reads it: a key that stands twice is a mistake, and not the last of them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; ConstructorError for a key that it has already."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                message = f"the key '{key.value}' stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load(path: Path) -> Deployment:
     """Read a TOML or YAML file; DeployError names the file and what is wrong with it."""
     try:
@@ -91,7 +105,7 @@ def _mapping(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise DeployError("is not UTF-8 text") from None
     try:
-        content = yaml.safe_load(text) if language == "YAML" else tomllib.loads(text)
+        content = yaml.load(text, _NoTwice) if language == "YAML" else tomllib.loads(text)
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
         raise DeployError(" ".join(f"cannot be parsed as {language}: {error}".split())) from None
     if not isinstance(content, dict):

@@ -87,17 +87,24 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
+        # In this order: another server may be making it now.
+        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and create:
+        if version == 0 and create and empty:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(_SCHEMA)
-        elif version != SCHEMA_VERSION:
+        elif version != SCHEMA_VERSION or _columns(connection) != COLUMNS:
             connection.close()
             raise LedgerError(f"{path} is not a ledger of version {SCHEMA_VERSION}; choose another file")
         connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error as error:
         raise LedgerError(f"cannot use {path} as a ledger: {error}; choose another file") from None
     return connection
+
+
+def _columns(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """The names of the columns that rows go into; () where there is no such table."""
+    return tuple(name for _, name, *_ in connection.execute("PRAGMA table_info(requests)"))
 
 
 class Ledger:

@@ -40,6 +40,7 @@ class UsageHandler:
         used = rows[0] if rows else {}
         limits = asdict(admission.policy(tenant))
         limits.pop("guest")  # a path of the server's
+        limits["adapters"] = sorted(limits["adapters"])
         return web.json_response(
             {
                 "object": "usage",
