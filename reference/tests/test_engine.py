@@ -351,7 +351,7 @@ def test_a_closed_engine_does_not_respond(tiny_model: Model) -> None:
 
 
 def test_the_use_of_all_caches(engine: Engine, session: Session, tiny_model: Model) -> None:
-    assert engine.cache_use() == CacheUse(1, 0, 0)
+    assert engine.cache_use() == CacheUse(1, 0, 0, 0.0)
     session.forward(prompt(20))
     twin = session.fork()
     twin.forward(ids(3))
@@ -363,4 +363,4 @@ def test_the_use_of_all_caches(engine: Engine, session: Session, tiny_model: Mod
     assert used.bytes % position == 0
     twin.free()
     session.free()
-    assert engine.cache_use() == CacheUse(0, 0, 0)
+    assert engine.cache_use() == CacheUse(0, 0, 0, 0.0)

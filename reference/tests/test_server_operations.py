@@ -32,6 +32,10 @@ DOCUMENTED = {
     "realm_queue_seconds_count",
     "realm_engine_step_seconds_count",
     "realm_engine_batch_rows_count",
+    "realm_engine_batch_sequences_count",
+    "realm_prefix_cache_hit_tokens_total",
+    "realm_preemptions_total",
+    "realm_kv_cache_usage_ratio",
     "realm_kv_cache_tokens",
     "realm_kv_cache_bytes",
     "realm_sandboxes",
@@ -58,6 +62,16 @@ async def test_ready_says_what_runs(start_server: StartServer) -> None:
         state = await response.json()
     assert (state["status"], state["model"], state["guest_abi"]) == ("ready", "tiny", 2)
     assert (state["version"], state["running"], state["waiting"]) == (VERSION, 0, 0)
+
+
+async def test_a_prompt_that_was_there_before_is_counted(start_server: StartServer) -> None:
+    server = await start_server()
+    name = ("realm_prefix_cache_hit_tokens_total",)
+    long = server.body("hello world " * 20)["messages"]
+    await server.ask(messages=long)
+    assert (await scrape(server))[name] == 0
+    await server.ask(messages=long)
+    assert (await scrape(server))[name] >= 64
 
 
 async def test_a_stuck_engine_is_not_ready_and_health_goes_on(

@@ -29,12 +29,13 @@ _MOST_CONTEXTS: Final = 64
 @dataclass(frozen=True)
 class CacheUse:
     """All open sessions together: how many, the tokens in them, the bytes of the pages that they hold (what
-    several share counts once).
+    several share counts once), and the share of all pages that these are.
     """
 
     caches: int
     tokens: int
     bytes: int
+    share: float
 
 
 class Engine:
@@ -68,6 +69,8 @@ class Engine:
         self._scheduler = Scheduler(limits, Shares())
         self._loop = StepLoop(runner, self._scheduler, on_step)
         self.adapters = Adapters(runner, self._loop.between_steps)
+        self.draft: Engine | None = None
+        """The draft model's engine, where there is one."""
 
     def open(
         self, owner: str = "", observe: Observe | None = None, adapter: LoadedAdapter | None = None
@@ -106,6 +109,22 @@ class Engine:
         return self._scheduler.counters
 
     @property
+    def batch_invariant(self) -> bool:
+        """Whether a position's bits depend on its sequence alone: `Runner.batch_invariant`."""
+        return self._runner.batch_invariant
+
+    @property
+    def context_length(self) -> int:
+        """Positions that a session can hold."""
+        return self._runner.config.context_length
+
+    def count_guesses(self, made: int, kept: int) -> None:
+        """A session's user has fed so many tokens before they were sampled, and sampled so many of them."""
+        with self._loop.scheduling() as scheduler:
+            scheduler.counters.draft_tokens += made
+            scheduler.counters.draft_accepted += kept
+
+    @property
     def waiting(self) -> int:
         """Calls that wait for a step now."""
         return self._loop.waiting
@@ -120,7 +139,10 @@ class Engine:
         with self._loop.scheduling() as scheduler:
             sequences = list(scheduler.sequences.values())
             tokens = sum(len(sequence.tokens) or sequence.computed for sequence in sequences)
-            return CacheUse(len(sequences), tokens, scheduler.pool.held * self._runner.page_bytes)
+            pool = scheduler.pool
+            return CacheUse(
+                len(sequences), tokens, pool.held * self._runner.page_bytes, pool.held / pool.total
+            )
 
     def _sequence(self, owner: str, adapter: LoadedAdapter | None) -> Sequence:
         cuts = None if self._runner.batch_invariant else list[int]()

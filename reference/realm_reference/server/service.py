@@ -53,15 +53,28 @@ class Service:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
-        self.preparer = Preparer(self.orchestrator, self.settings.default_max_tokens)
+        self.preparer = Preparer(
+            self.orchestrator, self.settings.default_max_tokens, self.settings.draft_tokens
+        )
         watch = self.metrics.watch
         watch("realm_requests_running", "Guests running.", lambda: self.orchestrator.running)
         watch("realm_requests_waiting", "Requests waiting for a guest.", lambda: self.orchestrator.waiting)
         watch("realm_sandboxes", "Guest instances that exist.", lambda: self.orchestrator.sandboxes)
         watch("realm_kv_cache_tokens", "Tokens in KV caches.", lambda: self.engine.cache_use().tokens)
         watch("realm_kv_cache_bytes", "Bytes of KV caches.", lambda: self.engine.cache_use().bytes)
+        watch("realm_kv_cache_usage_ratio", "Pages held of all.", lambda: self.engine.cache_use().share)
         watch("realm_engine_sessions", "Sessions with a KV cache.", lambda: self.engine.open_sessions)
         watch("realm_engine_waiting", "Calls waiting for a step.", lambda: self.engine.waiting)
+        self.metrics.watch_total(
+            "realm_prefix_cache_hit_tokens",
+            "Positions that were not computed, because their keys and values were there.",
+            lambda: self.engine.counters.prefix_hit_tokens,
+        )
+        self.metrics.watch_total(
+            "realm_preemptions",
+            "Times that a sequence lost its pages, to be computed again.",
+            lambda: self.engine.counters.preemptions,
+        )
 
     def not_ready(self) -> str | None:
         """Why no request can be served now; None when one can."""

@@ -7,7 +7,7 @@ and error types from lists here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -21,6 +21,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from realm_reference.engine import StepRecord
 from realm_reference.server.errors import AUTHENTICATION, ApiError
@@ -143,19 +145,42 @@ class Metrics:
             registry=r,
         )
 
+        self.step_sequences = Histogram(
+            "realm_engine_batch_sequences",
+            "Sequences that were in one step of the engine.",
+            buckets=_BATCH_BUCKETS,
+            registry=r,
+        )
+
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """A gauge that asks `value` when it is scraped."""
         Gauge(name, help_text, registry=self.registry).set_function(value)
+
+    def watch_total(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """A counter, named without its `_total`, that asks `value` when it is scraped."""
+        self.registry.register(_Total(name, help_text, value))
 
     def observe_step(self, record: StepRecord) -> None:
         """The engine's observer."""
         self.step.observe(record.seconds)
         self.step_queue.observe(record.queued_seconds)
         self.step_rows.observe(record.rows)
+        self.step_sequences.observe(record.sequences)
 
     def render(self) -> bytes:
         """The exposition, text format 0.0.4."""
         return generate_latest(self.registry)
+
+
+class _Total(Collector):
+    """A counter whose number somebody else keeps."""
+
+    def __init__(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        self._name, self._help, self._value = name, help_text, value
+
+    def collect(self) -> Iterator[Metric]:
+        """One sample."""
+        yield CounterMetricFamily(self._name, self._help, value=self._value())
 
 
 def resident_bytes() -> float:
