@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pytest
@@ -24,11 +25,12 @@ from realm_reference.engine.adapters import LoadedAdapter
 from realm_reference.engine.pages import PagePool
 from realm_reference.engine.scheduler import Scheduler
 from realm_reference.engine.sequence import Sequence as EngineSequence
-from realm_reference.model.adapters import Adapter
+from realm_reference.model.adapters import Adapter, Factors, Target, projection_shapes
 from realm_reference.model.array_runner import ArrayRunner
+from realm_reference.model.compute import Compute
 from realm_reference.model.kvcache import KVCache
 from realm_reference.model.model import Model, load_model
-from realm_reference.model.runner import PAGE, Floats, Runner
+from realm_reference.model.runner import PAGE, Chunk, Floats, Runner
 
 CONTEXT = 3 * PAGE
 OWNERS = ("one", "other")
@@ -95,6 +97,25 @@ class NaiveCache:
 
     def fork(self) -> NaiveCache:
         return NaiveCache(self._model, self._chunk, self._cache.copy())
+
+
+class NaiveStep:
+    """Of a batch-invariant runner: another one, which runs all tokens in one step, on pages of its own."""
+
+    def __init__(self, runner: Runner, adapter: int, tokens: Sequence[int] = ()) -> None:
+        self._runner, self._adapter, self._tokens = runner, adapter, list(tokens)
+
+    def forward(self, ids: list[int], rows: int) -> Floats:
+        self._tokens += ids
+        pages = np.arange(CONTEXT // PAGE, dtype=np.int32)
+        chunk = Chunk(np.array(self._tokens, np.int32), 0, pages, rows, self._adapter)
+        return self._runner.step([chunk]).copy()
+
+    def truncate(self, length: int) -> None:
+        del self._tokens[length:]
+
+    def fork(self) -> NaiveStep:
+        return NaiveStep(self._runner, self._adapter, self._tokens)
 
 
 class Side:
@@ -290,6 +311,47 @@ def test_the_plain_runner_gives_the_bits_of_the_same_cuts(make_gguf: Callable[..
         return NaiveCache(model, chunk)
 
     play(lambda: Side(ArrayRunner(model.transformer), naive, adapters=1, any_cut=False), examples=12)
+
+
+@pytest.mark.parametrize("precision", ["exact", "int8"])
+def test_the_compiled_runner_gives_the_same_bits_whatever_happens(
+    make_gguf: Callable[..., Path], precision: Literal["exact", "int8"]
+) -> None:
+    """Batches, chunks, threads, pages found, taken and computed again, adapters: against one thread that runs
+    all tokens of a sequence at once.
+    """
+    model = load_model(make_gguf({"llama.context_length": CONTEXT}), Compute("jit", precision, 1))
+    adapter = random_adapter(model)
+    alone = model.runner()
+    alone.reserve(CONTEXT // PAGE)
+    alone.load_adapter(1, adapter)
+    runners = [alone]  # they end with the test: to end a team of threads is compiled code as well
+
+    def side() -> Side:
+        threads = 1 + len(runners) % 3
+        runner = replace(model, compute=Compute("jit", precision, threads)).runner()
+        runners.append(runner)
+        runner.load_adapter(1, adapter)
+        return Side(runner, lambda slot, _: NaiveStep(alone, slot), adapters=2, any_cut=True)
+
+    play(side, examples=12)
+
+
+def random_adapter(model: Model) -> Adapter:
+    """Of rank 4, on all projections."""
+    draw = np.random.default_rng(3)
+    shapes = projection_shapes(model.config)
+
+    def layer() -> dict[Target, Factors]:
+        return {
+            target: Factors(
+                draw.standard_normal((4, inputs)).astype(np.float32),
+                draw.standard_normal((outputs, 4)).astype(np.float32) / 8,
+            )
+            for target, (outputs, inputs) in shapes.items()
+        }
+
+    return Adapter("random", tuple(layer() for _ in range(model.config.n_layers)), "random")
 
 
 @pytest.mark.parametrize(
