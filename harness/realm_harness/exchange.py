@@ -48,6 +48,7 @@ class Exchange:
 
     Attributes:
         status: HTTP status, None when no reply came.
+        version: of HTTP, from the status line, such as "1.1".
         headers: (lower-case name, value) pairs of the reply.
         segments: (time, bytes) of each piece of the body, as read.
         ending: how it ended; `detail` says more where there is more to say.
@@ -56,6 +57,7 @@ class Exchange:
     request: Sent
     sent_ns: int = 0
     status: int | None = None
+    version: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     segments: list[tuple[int, bytes]] = field(default_factory=list)
     ending: Ending = Ending.OPEN

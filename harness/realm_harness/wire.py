@@ -219,6 +219,7 @@ class Call:
 
     def _note_head(self, head: h11.Response) -> None:
         self.exchange.status = head.status_code
+        self.exchange.version = head.http_version.decode()
         self.exchange.headers = tuple(
             (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in head.headers
         )

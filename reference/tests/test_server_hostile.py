@@ -53,6 +53,7 @@ def answers(raw: bytes) -> list[tuple[int, dict[str, str], Any]]:
 
 def refusal(raw: bytes, status: int, code: str) -> dict[str, str]:
     """The headers of the one answer in `raw`, which is an error object and ends the connection."""
+    assert raw.startswith(b"HTTP/1.1 ")
     [(got, headers, body)] = answers(raw)
     error = body["error"]
     assert (got, error["code"]) == (status, code), error

@@ -244,3 +244,16 @@ def test_claimed_length(target: Target) -> None:
     target.last = exchange
     demand(exchange.ending is not Ending.TIMEOUT, "a body that claims a terabyte is waited for")
     turned_down(target, exchange, "a body that claims a terabyte")
+
+
+@case(
+    "CHAT-HOSTILE-025",
+    clause_id="hostile.answer-version",
+    reason="proxies remember what a server speaks, and then do without keep-alive",
+)
+def test_refusals_are_in_http_1_1(target: Target) -> None:
+    """A head that is broken is refused with the status line of HTTP/1.1."""
+    raw = head(target, b"X-Realm : 1", method="GET", path=MODELS)
+    exchange = say(target, raw, "a header with a space before the colon")
+    version = exchange.version
+    demand(version in (None, "1.1"), f"the refusal of a broken head is in HTTP/{version}")

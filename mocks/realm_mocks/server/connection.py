@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 
-from aiohttp import http_exceptions, web
+from aiohttp import HttpVersion11, http_exceptions, web
 
 from realm_mocks.server.errors import ApiError
 from realm_mocks.server.variation import Variation
@@ -93,6 +93,8 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The reply to what is no request."""
+        if not any(variation.answers_in_1_0 for variation in self._variations):
+            request._version = HttpVersion11  # aiohttp takes what it cannot parse for HTTP/1.0
         long = isinstance(exc, http_exceptions.LineTooLong) or "Too many" in (message or "")
         error = ApiError(431 if long and status == 400 else status, "The request is not valid HTTP/1.1")
         for variation in self._variations:

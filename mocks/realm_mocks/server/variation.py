@@ -73,6 +73,7 @@ class Variation:
         on_disconnect: runs when a client went away; gets the seconds that the answer would still have taken.
         incoming: bends the bytes that a connection brings, before HTTP is read in them.
         unparsed: bends the reply to what is no request; gets what the parser said.
+        answers_in_1_0: what is no request is answered with the status line of HTTP/1.0.
         workers: connections that are served at a time; the others wait until one of them has gone.
         workers_lost: a connection that goes in the middle of a request keeps its worker.
         gate: what a request of any route holds while it is served.
@@ -104,6 +105,7 @@ class Variation:
     on_disconnect: Callable[[State, float], Awaitable[None]] | None = None
     incoming: Callable[[bytes], bytes] | None = None
     unparsed: Callable[[ApiError, BaseException], ApiError] | None = None
+    answers_in_1_0: bool = False
     workers: int | None = None
     workers_lost: bool = False
     gate: Gate | None = None

@@ -157,6 +157,12 @@ DEFECTS = (
         "key-bytes-500", "a key with bytes is a server error", "CPython's str", authorized=_key_is_fatal
     ),
     Variation(
+        "old-status-line",
+        "what is no request is answered in HTTP/1.0",
+        "aiohttp's ERROR message",
+        answers_in_1_0=True,
+    ),
+    Variation(
         "few-workers", "each connection holds one of sixteen workers", "CWE-400, Slowloris", workers=16
     ),
     Variation(

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from realm_reference.server.errors import ApiError
 from realm_reference.server.settings import ServerSettings
@@ -128,6 +128,8 @@ class Connection(web.RequestHandler):
         """What is answered where no handler could: our error object, in place of aiohttp's plain text."""
         if request.writer.output_size > 0:
             raise ConnectionError("a response has been begun, so that no error can be sent")
+        # aiohttp takes what it cannot parse for HTTP/1.0; a server answers in its own (RFC 9110, 6.2).
+        request._version = HttpVersion11
         if isinstance(exc, Refused):
             return self._keeper.answered(exc.error)
         log.error("request failed outside its handler", exc_info=exc)
