@@ -71,9 +71,11 @@ def chosen_compute(options: Mapping[str, Any]) -> Compute:
     NumPy may be imported after this only: it asks for its threads once.
     """
     limit_threads(options["threads"] or 1)
-    from realm_reference.model.compute import ComputeError, choose_compute
+    from realm_reference.model.compute import ComputeError, choose_compute, choose_gpu
 
     try:
+        if options.get("gpu"):
+            return choose_gpu(options["compute"], options["precision"])
         return choose_compute(options["compute"], options["precision"], options["threads"])
     except ComputeError as error:
         raise CannotStart(str(error)) from None
@@ -113,9 +115,8 @@ def limit_threads(count: int) -> None:
 
 
 def check_gpu(wanted: bool) -> None:
-    """A flag that cannot be honoured is refused, never ignored."""
-    if not wanted:
-        return
-    if importlib.util.find_spec("cupy") is None:
+    """Refuse the flag where CuPy is not installed, before anything is read; `chosen_compute` looks for a
+    device.
+    """
+    if wanted and importlib.util.find_spec("cupy") is None:
         raise CannotStart("--gpu needs CuPy, which is not installed: pip install 'realm-harness[cuda]'")
-    raise CannotStart("--gpu: the server does not run on CuPy yet; leave the flag out")

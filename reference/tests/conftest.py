@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime
+from realm_reference.compute.cuda import cupy_arrays, cupy_fault
+from realm_reference.compute.numpy import Arrays, numpy_arrays
 from realm_reference.engine import Engine
 from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.fetch import fetch
@@ -60,6 +62,24 @@ def gemma3_path() -> Path:
     if not known.is_cached:
         pytest.skip("needs gemma3-270m in the cache; run: realm models fetch gemma3-270m")
     return known.path
+
+
+@pytest.fixture(scope="session")
+def gpu_arrays() -> Arrays:
+    """CuPy on a CUDA device; `ci/gpu` runs what asks for it, and lets nothing of that be skipped."""
+    fault = cupy_fault()
+    if fault is not None:
+        pytest.skip(f"needs a CUDA GPU: {fault}")
+    return cupy_arrays()
+
+
+@pytest.fixture(scope="session", params=["numpy", "gpu"])
+def arrays(request: pytest.FixtureRequest) -> Arrays:
+    """Each backend in float32."""
+    if request.param == "numpy":
+        return numpy_arrays()
+    on_gpu: Arrays = request.getfixturevalue("gpu_arrays")
+    return on_gpu
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from realm_reference.model import compute
-from realm_reference.model.compute import NUMPY, Compute, ComputeError, choose_compute
+from realm_reference.model.compute import NUMPY, Compute, ComputeError, choose_compute, choose_gpu
 
 numba = pytest.importorskip("numba")
 
@@ -46,6 +46,18 @@ def test_what_was_asked_for_and_cannot_be_is_refused(fault: str | None) -> None:
 
 def test_numpy_is_taken_when_asked_for() -> None:
     assert choose_compute("numpy") == NUMPY
+
+
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "cupy_fault", lambda: "no CUDA device")
+    with pytest.raises(ComputeError, match="--gpu cannot run here: no CUDA device; leave it out"):
+        choose_gpu()
+    monkeypatch.setattr(compute, "cupy_fault", lambda: None)
+    assert str(choose_gpu()) == "CuPy, float32"
+    with pytest.raises(ComputeError, match="--gpu runs plain float32 arrays"):
+        choose_gpu("jit")
+    with pytest.raises(ComputeError, match="--gpu runs plain float32 arrays"):
+        choose_gpu("auto", "int8")
 
 
 def test_threads_are_as_many_as_there_are_processors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from realm_reference.compute.numpy import numpy_arrays
+from realm_reference.compute.numpy import Arrays
+from realm_reference.model.compute import Compute
 from realm_reference.model.config import LlamaConfig
 from realm_reference.model.gguf import open_gguf
 from realm_reference.model.model import Model, load_model
@@ -56,6 +57,17 @@ def gemma3(gemma3_path: Path) -> Model:
     return load_model(gemma3_path)
 
 
+@pytest.fixture(scope="module")
+def smollm2_on_gpu(gpu_arrays: Arrays, smollm2_path: Path) -> Transformer:
+    return _transformer(smollm2_path, gpu_arrays)
+
+
+def _transformer(path: Path, arrays: Arrays) -> Transformer:
+    file = open_gguf(path)
+    config = LlamaConfig.from_gguf(file)
+    return Transformer(config, load_weights(file, config, arrays), arrays)
+
+
 def _all_logits(model: Model, ids: list[int]) -> NDArray[Any]:
     logits: NDArray[Any] = model.transformer.forward(ids, model.transformer.new_cache(), rows=len(ids))
     return logits
@@ -69,7 +81,7 @@ def _agrees(transformer: Transformer, goldens: Goldens, prompt: str, tolerance: 
     """The logits of the prompt's last positions, as many as were kept, are those of the goldens."""
     part = _part(goldens, prompt)
     ids, top = [int(i) for i in part["ids"]], part["top"].astype(np.int64)
-    logits = transformer.forward(ids, transformer.new_cache(), rows=len(top))
+    logits = transformer.arrays.to_numpy(transformer.forward(ids, transformer.new_cache(), rows=len(top)))
     ours = np.take_along_axis(logits, top, axis=-1)
     np.testing.assert_allclose(ours, part["top_logits"], rtol=0, atol=tolerance)
     np.testing.assert_allclose(
@@ -111,13 +123,18 @@ def test_every_position_agrees(goldens: Goldens, smollm2: Model, prompt: str) ->
     assert len(goldens[f"{prompt}/top"]) == len(goldens[f"{prompt}/ids"])
 
 
+@pytest.mark.parametrize("prompt", _PROMPTS)
+def test_every_position_agrees_on_a_gpu(goldens: Goldens, smollm2_on_gpu: Transformer, prompt: str) -> None:
+    _agrees(smollm2_on_gpu, goldens, prompt)
+
+
 def test_256_greedy_tokens_are_identical(goldens: Goldens, smollm2: Model) -> None:
     _greedy_is_identical(smollm2.transformer, goldens, 256)
 
 
 @pytest.mark.parametrize("variant", _FAMILY)
 def test_a_tiny_model_of_each_variant_agrees(
-    family: Goldens, make_gguf: Callable[..., Path], variant: str
+    family: Goldens, make_gguf: Callable[..., Path], arrays: Arrays, variant: str
 ) -> None:
     """Random weights of the family's architectures: biases, QK norms, post norms, windows and what else."""
     tensors = {
@@ -125,10 +142,8 @@ def test_a_tiny_model_of_each_variant_agrees(
         for key, values in family.items()
         if key.startswith(f"{variant}/tensors/")
     }
-    file = open_gguf(make_gguf(json.loads(str(family[f"{variant}/metadata"])), tensors))
-    config, arrays = LlamaConfig.from_gguf(file), numpy_arrays()
-    transformer = Transformer(config, load_weights(file, config, arrays), arrays)
-    _agrees(transformer, family, variant, _FAMILY_TOLERANCE)
+    path = make_gguf(json.loads(str(family[f"{variant}/metadata"])), tensors)
+    _agrees(_transformer(path, arrays), family, variant, _FAMILY_TOLERANCE)
 
 
 def test_gemma3_goldens_are_of_this_file(gemma3_goldens: Goldens, gemma3_path: Path) -> None:
@@ -162,7 +177,7 @@ def test_chunks_and_a_replay_agree_on_the_real_model(goldens: Any, smollm2: Mode
 
 def test_float32_is_near_the_oracle(goldens: Any, smollm2: Model, smollm2_path: Path) -> None:
     ids = [int(i) for i in goldens["chat/ids"]]
-    oracle = _all_logits(load_model(smollm2_path, dtype="float64"), ids)
+    oracle = _all_logits(load_model(smollm2_path, Compute(precision="float64")), ids)
     np.testing.assert_allclose(_all_logits(smollm2, ids), oracle, rtol=0, atol=_ROUNDING)
     stored = goldens["chat/top_logits"]
     ours = np.take_along_axis(oracle, goldens["chat/top"].astype(np.int64), axis=-1)

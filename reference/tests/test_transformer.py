@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from realm_reference.compute.cuda import cupy_arrays, cupy_fault
 from realm_reference.compute.numpy import Arrays, numpy_arrays
 from realm_reference.model.config import LlamaConfig
 from realm_reference.model.gguf import open_gguf
@@ -155,7 +154,10 @@ def test_float32_is_near_the_oracle(tiny_gguf: Path) -> None:
 
 
 def test_nothing_but_the_array_api_standard_is_used(tiny_gguf: Path) -> None:
-    strict = _transformer(tiny_gguf, Arrays(array_api_strict, array_api_strict.float32))
+    # Arrays of another device than the default one: as on a GPU, none may meet an array of the host's.
+    strict = _transformer(
+        tiny_gguf, Arrays(array_api_strict, array_api_strict.float32, array_api_strict.Device("device1"))
+    )
     cache = strict.new_cache()
     parts = [strict.forward(_IDS[:40], cache, rows=40), strict.forward(_IDS[40:41], cache)]
     logits = np.concatenate([strict.arrays.to_numpy(part) for part in parts])
@@ -163,9 +165,8 @@ def test_nothing_but_the_array_api_standard_is_used(tiny_gguf: Path) -> None:
     np.testing.assert_allclose(logits, plain, rtol=0, atol=_TOLERANCE["float32"])
 
 
-@pytest.mark.skipif(cupy_fault() is not None, reason=f"needs a CUDA GPU: {cupy_fault()}")
-def test_cupy_runs_the_same_lines(tiny_gguf: Path) -> None:
-    device = _transformer(tiny_gguf, cupy_arrays())
+def test_a_gpu_runs_the_same_lines(gpu_arrays: Arrays, tiny_gguf: Path) -> None:
+    device = _transformer(tiny_gguf, gpu_arrays)
     logits = device.arrays.to_numpy(device.forward(_IDS, device.new_cache(), rows=len(_IDS)))
     plain = _whole(_transformer(tiny_gguf, numpy_arrays()))
     np.testing.assert_allclose(logits, plain, rtol=0, atol=1e-4)

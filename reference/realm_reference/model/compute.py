@@ -1,4 +1,4 @@
-"""What runs a model: the compiled path or plain NumPy, and how it rounds."""
+"""What runs a model: the compiled path, plain NumPy or the same lines on a GPU, and how it rounds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from realm_reference.compute.cuda import cupy_fault
 from realm_reference.model.errors import ModelError
 from realm_reference.model.store import cache_folder
 
@@ -25,20 +26,22 @@ class ComputeError(ModelError):
 @dataclass(frozen=True)
 class Compute:
     """How a model is run. `precision` "exact" (float32 activations) and "int8" are the compiled path's, and
-    "float32" and "float64" (the oracle) are NumPy's; `threads` are of the compiled path.
+    "float32" and "float64" (the oracle) are those of NumPy and CuPy ("cuda"); `threads` are of the compiled
+    path.
     """
 
-    way: Literal["jit", "numpy"] = "numpy"
+    way: Literal["jit", "numpy", "cuda"] = "numpy"
     precision: Precision = "float32"
     threads: int = 1
 
     def __str__(self) -> str:
-        if self.way == "numpy":
-            return f"NumPy, {self.precision}"
+        if self.way != "jit":
+            return f"{'NumPy' if self.way == 'numpy' else 'CuPy'}, {self.precision}"
         return f"compiled, {self.precision}, {self.threads} thread{'s' * (self.threads > 1)}"
 
 
 NUMPY: Final = Compute()
+CUDA: Final = Compute("cuda")
 
 
 def choose_compute(way: Way = "auto", precision: str = "exact", threads: int | None = None) -> Compute:
@@ -58,6 +61,21 @@ def choose_compute(way: Way = "auto", precision: str = "exact", threads: int | N
     chosen = Compute("jit", "int8" if precision == "int8" else "exact", threads or available_threads())
     log.info("computing: %s", chosen)
     return chosen
+
+
+def choose_gpu(way: Way = "auto", precision: str = "exact") -> Compute:
+    """CuPy on its current device, with a line of log; raises ComputeError if there is none, or if what only
+    the compiled path has is asked for as well.
+    """
+    if way == "jit" or precision == "int8":
+        raise ComputeError(
+            "--gpu runs plain float32 arrays; leave --compute jit and --precision int8 out, or --gpu"
+        )
+    fault = cupy_fault()
+    if fault is not None:
+        raise ComputeError(f"--gpu cannot run here: {fault}; leave it out")
+    log.info("computing: %s", CUDA)
+    return CUDA
 
 
 def available_threads() -> int:

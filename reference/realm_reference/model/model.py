@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from realm_reference.compute.numpy import numpy_arrays
+from realm_reference.compute.cuda import cupy_arrays
+from realm_reference.compute.numpy import Arrays, numpy_arrays
 from realm_reference.model.array_cache import ArrayCache
 from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.chat import ChatTemplate
@@ -46,10 +47,12 @@ class Model:
 
     @cached_property
     def transformer(self) -> Transformer:
-        """The truth on NumPy; where another path computes, its weights are read when first asked for."""
+        """The truth's lines, on NumPy or CuPy; where compiled code computes, its weights are read when first
+        asked for.
+        """
         if isinstance(self.weights, Transformer):
             return self.weights
-        return _transformer(self.file, self.config, "float32")
+        return _transformer(self.file, self.config, numpy_arrays())
 
     @property
     def vocab_size(self) -> int:
@@ -80,7 +83,7 @@ def load_model(name_or_path: str | Path, compute: Compute = NUMPY) -> Model:
         cache = ArrayCache(cache_folder() / "packed-weights")
         weights: Transformer | PackedWeights = load_packed_weights(file, config, cache)
     else:
-        weights = _transformer(file, config, compute.precision)
+        weights = _transformer(file, config, _arrays(compute))
     if weights.vocab_size != tokenizer.vocab_size:
         raise file.error(f"it has {tokenizer.vocab_size} tokens but logits for {weights.vocab_size}")
     eos = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
@@ -100,8 +103,11 @@ def load_model(name_or_path: str | Path, compute: Compute = NUMPY) -> Model:
     )
 
 
-def _transformer(file: GGUFFile, config: LlamaConfig, dtype: str) -> Transformer:
-    arrays = numpy_arrays(dtype)
+def _arrays(compute: Compute) -> Arrays:
+    return cupy_arrays(compute.precision) if compute.way == "cuda" else numpy_arrays(compute.precision)
+
+
+def _transformer(file: GGUFFile, config: LlamaConfig, arrays: Arrays) -> Transformer:
     return Transformer(config, load_weights(file, config, arrays), arrays)
 
 
