@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,21 @@ from realm_abi.sandbox import GuestModule, Runtime
 
 from realm_reference.engine import Engine
 from realm_reference.model.compute import NUMPY, Compute
+from realm_reference.model.drafts import load_draft
 from realm_reference.model.errors import ModelError
-from realm_reference.model.model import load_model
+from realm_reference.model.model import Model, load_model
 from realm_reference.model.store import cache_folder
 from realm_reference.orchestration import GuestLimits, Orchestrator
 from realm_reference.server.telemetry.metrics import Metrics
 
 SHIPPED_GUESTS = ("v1", "v2")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Speculation. `model` is what drafts, as `load_draft` takes it; without one the text itself."""
+
+    model: str | None = None
 
 
 class AssemblyError(Exception):
@@ -32,6 +41,7 @@ def orchestrator(
     guest: str,
     *,
     compute: Compute = NUMPY,
+    draft: Draft | None = None,
     limits: GuestLimits | None = None,
     max_running: int = 8,
     max_waiting: int = 64,
@@ -39,8 +49,8 @@ def orchestrator(
 ) -> Iterator[tuple[Engine, Orchestrator]]:
     """Load a model (a known name or a path) and a guest (``v1``, ``v2`` or a path) and start their engine.
 
-    Raises AssemblyError with one line when one of them cannot be used. The guest is checked first, because
-    that is quick. The engine is closed at the end.
+    Raises AssemblyError with one line when one of them cannot be used, or not for speculation with `draft`.
+    The guest is checked first, because that is quick. The engine is closed at the end.
     """
     runtime = Runtime(compiled=cache_folder() / "compiled-guests")
     module = _guest(runtime, guest)
@@ -52,6 +62,8 @@ def orchestrator(
     engine = Engine(runner, on_step=metrics.observe_step if metrics else None)
     try:
         runner.embed(np.zeros(1, np.int32))  # what has to be compiled is, before anybody waits for it
+        if draft is not None:
+            _start_draft(engine, model, module, draft)
         yield (
             engine,
             Orchestrator(
@@ -66,6 +78,23 @@ def orchestrator(
         )
     finally:
         engine.close()
+        if engine.draft is not None:
+            engine.draft.close()
+
+
+def _start_draft(engine: Engine, model: Model, module: GuestModule, draft: Draft) -> None:
+    if module.version == 1:
+        raise AssemblyError("--draft-tokens: the guest speaks ABI v1, which cannot guess; take --wasm v2")
+    if not engine.batch_invariant:
+        raise AssemblyError(
+            "--draft-tokens: on NumPy the last bits of logits depend on how many are computed at once, so"
+            " guesses would change answers; it needs the compiled path (--compute jit)"
+        )
+    if draft.model is not None:
+        try:
+            engine.draft = Engine(load_draft(draft.model, model).runner())
+        except ModelError as error:
+            raise AssemblyError(f"--draft-model: {error}") from None
 
 
 def _guest(runtime: Runtime, guest: str) -> GuestModule:

@@ -134,6 +134,19 @@ PORT = click.IntRange(0, 65535)
     help="Limit for requests without one.  [default: the context's end]",
 )
 @click.option(
+    "--draft-tokens",
+    type=click.IntRange(0, 16),
+    default=0,
+    show_default=True,
+    help="Speculation: tokens that a guest may guess ahead at a time; 0 is off. No answer changes by it.",
+)
+@click.option(
+    "--draft-model",
+    metavar="MODEL",
+    help="Guess with this known model or GGUF file of the same vocabulary, or with the model's own first"
+    " layers (layers:N), where the text itself has nothing to guess from.",
+)
+@click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
     help='Write {"url", "operations_url", "websocket_url", "pid"} here once requests are served.',
@@ -157,6 +170,8 @@ def serve(**options: Any) -> None:
     check_environment(click.get_current_context(), os.environ)
     if options["auth"] != (options["api_keys"] is not None):
         raise click.UsageError("--auth and --api-keys FILE need each other")
+    if options["draft_model"] is not None and not options["draft_tokens"]:
+        raise click.UsageError("--draft-model needs --draft-tokens N")
     _check_ready_file(options["ready_file"])
     check_gpu(options["gpu"])
     limit_threads(options["threads"] or 1)
@@ -204,6 +219,7 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
                 options["model"],
                 options["wasm"],
                 compute=compute,
+                draft=assembly.Draft(options["draft_model"]) if options["draft_tokens"] else None,
                 limits=settings.limits,
                 max_running=settings.max_running,
                 max_waiting=settings.max_waiting,
@@ -256,6 +272,7 @@ def _settings(options: dict[str, Any]) -> Any:
         max_waiting=options["max_queue"],
         max_connections=options["max_connections"],
         default_max_tokens=options["default_max_tokens"],
+        draft_tokens=options["draft_tokens"],
         leave_seconds=options["drain_grace"],
         drain_seconds=options["drain_timeout"],
         limits=GuestLimits(guest_seconds=options["guest_timeout"], wall_seconds=options["request_timeout"]),

@@ -26,6 +26,12 @@ class Session(Caller):
         self._check_open()
         return len(self._sequence.tokens)
 
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens themselves, a copy."""
+        self._check_open()
+        return list(self._sequence.tokens)
+
     def forward(self, ids: NDArray[np.uint32], rows: int = 1) -> Floats:
         """Append `ids` ([T], T >= 1) and return the logits of the last `rows` of them, [rows, V]."""
         return self.start_forward(ids, rows).result()

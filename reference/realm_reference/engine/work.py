@@ -34,7 +34,8 @@ class StepRecord:
 @dataclass
 class EngineCounters:
     """Totals since the start. `rows` are positions through the model, `sequences` the chunks in all steps
-    (over `steps`: the mean batch), `prefix_hit_tokens` the positions that others' pages saved.
+    (over `steps`: the mean batch), `prefix_hit_tokens` the positions that others' pages saved. Of
+    `draft_tokens` guesses `draft_accepted` came true.
     """
 
     steps: int = 0
@@ -44,6 +45,8 @@ class EngineCounters:
     failed_steps: int = 0
     prefix_hit_tokens: int = 0
     preemptions: int = 0
+    draft_tokens: int = 0
+    draft_accepted: int = 0
 
 
 Observe = Callable[[StepRecord], None]

@@ -33,7 +33,8 @@ class GenerationRequest:
     """One generation. Names and meanings are those of the ABI's GenRequest; `seed` is taken modulo 2**64.
 
     `tenant` is whose guest runs it and on whose share of the engine. `adapter` names what it runs with, ""
-    is the model itself; `loaded` is that one, held by the orchestrator until the request's end. What the ABI does not know is done by
+    is the model itself; `loaded` is that one, held by the orchestrator until the request's end. Guests of ABI
+    v1 have no `draft_tokens`, and lose nothing but time. What the ABI does not know is done by
     the host: `logit_bias` (by token), the two penalties, `grammar`, and `logprobs`, which is how many
     alternatives to report with each token (None reports nothing), with `score_prompt` the prompt's too.
     """
@@ -54,6 +55,7 @@ class GenerationRequest:
     grammar: Grammar | None = None
     logprobs: int | None = None
     score_prompt: bool = False
+    draft_tokens: int = 0
     tenant: str = ""
     adapter: str = ""
     loaded: LoadedAdapter | None = None

@@ -27,10 +27,14 @@ from realm_reference.server.requests.parameters import TextRequest
 class Preparer:
     """Prepares requests for one model. Its work grows with the prompt, so call it off the event loop."""
 
-    def __init__(self, orchestrator: Orchestrator, default_max_tokens: int | None) -> None:
+    def __init__(
+        self, orchestrator: Orchestrator, default_max_tokens: int | None, draft_tokens: int = 0
+    ) -> None:
+        """`draft_tokens` is how many guesses a request may have, and has if it says nothing."""
         self._orchestrator = orchestrator
         self._model = orchestrator.model
         self._default_max_tokens = default_max_tokens
+        self._draft_tokens = draft_tokens
         self._grammars = GrammarCompiler(self._model.tokenizer)
 
     def chat(self, chat: ChatRequest, tenant: str, context: int) -> GenerationRequest:
@@ -92,7 +96,19 @@ class Preparer:
             logprobs=request.top_logprobs,
             seed=secrets.randbits(32) if request.seed is None else request.seed,
             stop=request.stop,
+            draft_tokens=self._drafts(request.draft_tokens),
         )
+
+    def _drafts(self, wanted: int | None) -> int:
+        most = self._draft_tokens
+        if wanted is None or wanted <= most:
+            return most if wanted is None else wanted
+        if not most:
+            raise unsupported(
+                "draft_tokens", "'draft_tokens' is not supported by this server: it does not speculate."
+            )
+        message = f"'draft_tokens' may be at most {most} on this server."
+        raise invalid("draft_tokens", message, "out_of_range")
 
     def _grammar(self, chat: ChatRequest) -> Grammar | None:
         """The form of the answer: the schema's first, so that an error is named after what has it."""

@@ -75,6 +75,14 @@ class Service:
             "Times that a sequence lost its pages, to be computed again.",
             lambda: self.engine.counters.preemptions,
         )
+        self.metrics.watch_total(
+            "realm_draft_tokens", "Tokens guessed ahead.", lambda: self.engine.counters.draft_tokens
+        )
+        self.metrics.watch_total(
+            "realm_draft_accepted",
+            "Guesses ahead that were sampled then.",
+            lambda: self.engine.counters.draft_accepted,
+        )
 
     def not_ready(self) -> str | None:
         """Why no request can be served now; None when one can."""

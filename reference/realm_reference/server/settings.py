@@ -36,6 +36,7 @@ class ServerSettings:
     body_timeout: float = 60.0
     idle_timeout: float = 75.0
     default_max_tokens: int | None = None
+    draft_tokens: int = 0
     keep_alive_interval: float = 10.0
     write_timeout: float = 30.0
     retry_after: int = 1

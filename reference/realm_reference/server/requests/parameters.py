@@ -1,7 +1,8 @@
 """What chat and text completions have in common: how a text is sampled, where it ends, what comes with it.
 
 Source: OpenAI's ``CreateChatCompletionRequest`` and ``CreateCompletionRequest``, with the samplers that users
-expect of an open server (``top_k``, ``min_p``, ``repetition_penalty``). null means "the default" everywhere.
+expect of an open server (``top_k``, ``min_p``, ``repetition_penalty``), and how far a server may guess ahead
+(``draft_tokens``). null means "the default" everywhere.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from realm_reference.server.requests import checks
 Table = Mapping[str, Callable[[str, Any], Any]]
 
 ONE_TIER: Final = "it has one service tier and keeps nothing."
+MOST_DRAFTS: Final = 16
 _MAX_STOPS: Final = 4
 _MAX_CHOICES: Final = 8
 _MAX_STOP_LENGTH: Final = 256
@@ -49,6 +51,7 @@ class TextRequest:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     top_logprobs: int | None = None
+    draft_tokens: int | None = None
 
 
 _STOP_SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": _MAX_STOP_LENGTH}
@@ -114,6 +117,7 @@ HONOURED: Final[Table] = {
     "logit_bias": _logit_bias,
     "stop": _stop,
     "seed": checks.integer(-(2**63), 2**63 - 1),
+    "draft_tokens": checks.integer(0, MOST_DRAFTS),
 }
 """Parameters whose key is both the JSON name and TextRequest's."""
 
