@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+import aiohttp
 import pytest
+from realm_reference.orchestration.grammar import GrammarCompiler
 from realm_reference.server.access.threads import TenantThreads
 
 
@@ -42,3 +46,38 @@ async def test_errors_and_cancellation_give_the_turn_back() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert await threads.run("light", lambda: 1) == 1
+
+
+async def test_who_takes_too_long_is_left_alone_and_keeps_its_turn() -> None:
+    threads, gate = TenantThreads(at_once=1), threading.Event()
+    with pytest.raises(TimeoutError):
+        await threads.run_within(0.05, "slow", gate.wait, 30)
+    next_turn = asyncio.create_task(threads.run("slow", lambda: "next"))
+    assert await threads.run("light", lambda: "done") == "done"
+    assert not next_turn.done()
+    gate.set()
+    assert await next_turn == "next"
+
+
+async def test_a_schema_that_takes_too_long_is_refused_by_name(
+    start_server: Callable[..., Awaitable[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, gate = await start_server(prepare_seconds=0.05), threading.Event()
+    compiled = GrammarCompiler.compile
+
+    def slow(*args: Any) -> Any:
+        gate.wait(30)
+        return compiled(*args)
+
+    monkeypatch.setattr(GrammarCompiler, "compile", slow)
+    body = server.body(response_format={"type": "json_object"})
+    try:
+        async with (
+            aiohttp.ClientSession(server.url) as client,
+            client.post("/v1/chat/completions", json=body) as response,
+        ):
+            assert response.status == 400
+            error = (await response.json())["error"]
+    finally:
+        gate.set()
+    assert (error["param"], error["code"]) == ("response_format", "too_complex")

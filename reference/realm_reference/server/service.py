@@ -21,7 +21,7 @@ from realm_reference.pipelines import Pipeline
 from realm_reference.server.access import limits
 from realm_reference.server.access.auth import Authenticator
 from realm_reference.server.access.threads import TenantThreads
-from realm_reference.server.errors import ApiError, overloaded, unsupported
+from realm_reference.server.errors import ApiError, invalid, overloaded, unsupported
 from realm_reference.server.preparing import Preparer
 from realm_reference.server.requests.chat_request import ChatRequest
 from realm_reference.server.requests.completion_request import CompletionRequest
@@ -148,7 +148,17 @@ class Service:
     async def prepare(self, chat: ChatRequest, caller: Caller) -> GenerationRequest:
         """Render and count the prompt (off the event loop) and check it against the caller's context."""
         context = self.context_of(caller)
-        return await self.threads.run(caller.tenant, self.preparer.chat, chat, caller.tenant, context)
+        try:
+            return await self.threads.run_within(
+                self.settings.prepare_seconds,
+                caller.tenant,
+                self.preparer.chat,
+                chat,
+                caller.tenant,
+                context,
+            )
+        except TimeoutError:
+            raise _too_complex(chat) from None
 
     async def prepare_completion(self, asked: CompletionRequest, caller: Caller) -> list[GenerationRequest]:
         """As `prepare`, a generation for each prompt."""
@@ -177,3 +187,10 @@ class Service:
     def context_of(self, caller: Caller) -> int:
         """Tokens of prompt and completion together that the caller may have in one sequence."""
         return min(self.model.context_length, self.admission.context_cap(caller.tenant))
+
+
+def _too_complex(chat: ChatRequest) -> ApiError:
+    """What took too long is a schema, where there is one: a prompt's length is bounded."""
+    schemas = (("response_format", chat.response_format), ("tools", chat.tool_use.tools))
+    param = next((name for name, given in schemas if given), "messages")
+    return invalid(param, f"'{param}' takes this server too long to prepare; make it simpler.", "too_complex")

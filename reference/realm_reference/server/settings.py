@@ -43,5 +43,6 @@ class ServerSettings:
     leave_seconds: float = 0.0
     drain_seconds: float = 30.0
     pulse_seconds: float = 5.0
+    prepare_seconds: float = 30.0
     limits: GuestLimits = field(default_factory=GuestLimits)
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings)

@@ -23,5 +23,28 @@ class TenantThreads:
 
     async def run(self, tenant: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`function` with these arguments, in its tenant's turn."""
-        async with self._turns[tenant]:
-            return await asyncio.to_thread(function, *args, **kwargs)
+        return await self.run_within(None, tenant, function, *args, **kwargs)
+
+    async def run_within(
+        self,
+        seconds: float | None,
+        tenant: str,
+        function: Callable[P, R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """As `run`; TimeoutError when the function takes longer than `seconds`.
+
+        A thread cannot be stopped: until it ends by itself the turn stays taken, whoever has gone meanwhile.
+        """
+        turn = self._turns[tenant]
+        await turn.acquire()
+        work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+
+        def over(done: asyncio.Future[R]) -> None:
+            turn.release()
+            if not done.cancelled():
+                done.exception()  # it may be that nobody waits for it any more
+
+        work.add_done_callback(over)
+        return await asyncio.wait_for(asyncio.shield(work), seconds)
