@@ -112,7 +112,7 @@ class Scheduler:
 
     def charge(self, rows: dict[str, int], seconds: float) -> None:
         """A step with so many positions of each owner took so long."""
-        total = sum(rows.values())
+        total = sum(rows.values()) or 1  # a layer-wise call may be of no rows
         self._row_seconds = seconds / total
         for owner, count in rows.items():
             self.shares.charge(owner, seconds * count / total)
