@@ -98,17 +98,31 @@ async def test_text_is_the_default(server: Any) -> None:
         (schema_format(True), "response_format.json_schema.schema"),
         (schema_format({}, strict=1), "response_format.json_schema.strict"),
         (schema_format({}, version=1), "response_format.json_schema.version"),
-        (schema_format({"type": "array", "uniqueItems": True}), "response_format"),
-        (schema_format({"not": {}}), "response_format"),
-        (schema_format({"const": -(2**63)}), "response_format"),  # would end the process, were it not asked
     ],
 )
-async def test_what_cannot_be_kept_is_refused(
+async def test_what_is_no_form_is_refused(
     server: Any, client: aiohttp.ClientSession, form: Any, param: str
 ) -> None:
     response = await client.post(CHAT, json=server.body(response_format=form))
     assert response.status == 400, await response.text()
     assert (await response.json())["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "uniqueItems": True},
+        {"not": {}},
+        {"const": -(2**63)},  # would end the process, were it not asked
+    ],
+)
+async def test_a_schema_that_cannot_be_kept_is_unprocessable(
+    server: Any, client: aiohttp.ClientSession, schema: Any
+) -> None:
+    response = await client.post(CHAT, json=server.body(response_format=schema_format(schema)))
+    assert response.status == 422, await response.text()
+    error = (await response.json())["error"]
+    assert (error["param"], error["code"]) == ("response_format", "unsupported_schema")
     assert server.service.engine.open_sessions == 0
 
 
@@ -122,7 +136,7 @@ async def test_a_schema_that_costs_too_much_is_the_requests_fault(
     ]
     body = server.body(response_format=schema_format({"anyOf": ways}), max_tokens=20)
     response = await client.post(CHAT, json=body)
-    assert response.status == 400, await response.text()
+    assert response.status == 422, await response.text()
     error = (await response.json())["error"]
     assert (error["param"], error["code"]) == ("response_format", "too_complex")
     assert server.service.engine.open_sessions == 0

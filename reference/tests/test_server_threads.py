@@ -76,7 +76,7 @@ async def test_a_schema_that_takes_too_long_is_refused_by_name(
             aiohttp.ClientSession(server.url) as client,
             client.post("/v1/chat/completions", json=body) as response,
         ):
-            assert response.status == 400
+            assert response.status == 422
             error = (await response.json())["error"]
     finally:
         gate.set()

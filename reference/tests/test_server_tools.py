@@ -218,7 +218,6 @@ async def test_the_official_client_goes_a_round(server: Any) -> None:
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tools": [function("a b")]}, "tools[0].function.name"),
         ({"tools": [TIME, TIME]}, "tools"),
-        ({"tools": [function("f", x={"not": {}})]}, "tools"),
         ({"tools": [{"type": "function", "function": CALLED}]}, "tools[0].function.arguments"),
         ({"tools": [{**TIME, "colour": 5}]}, "tools[0].colour"),
         ({"tool_choice": "required"}, "tool_choice"),
@@ -231,6 +230,12 @@ async def test_refused_with_the_parameters_name(
     server: Any, client: aiohttp.ClientSession, changes: dict[str, Any], param: str
 ) -> None:
     assert (await refused(client, server.body(**changes)))["param"] == param
+
+
+async def test_a_schema_of_arguments_that_cannot_be_kept(server: Any, client: aiohttp.ClientSession) -> None:
+    response = await client.post(CHAT, json=server.body(tools=[function("f", x={"not": {}})]))
+    assert response.status == 422, await response.text()
+    assert (await response.json())["error"]["param"] == "tools"
 
 
 async def test_a_template_without_functions_says_so(start_server: StartServer) -> None:

@@ -64,6 +64,11 @@ def invalid(param: str | None, message: str, code: str = "invalid_value") -> Api
     return ApiError(400, message, param=param, code=code)
 
 
+def unprocessable(param: str, message: str, code: str) -> ApiError:
+    """422: `param` is well-formed and known, and what it asks for cannot be made of it here."""
+    return ApiError(422, message, param=param, code=code)
+
+
 def unsupported(param: str, message: str) -> ApiError:
     """400: `param` is known, and this server does not do it; said aloud, because silence would change the
     output.

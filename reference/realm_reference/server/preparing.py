@@ -18,7 +18,7 @@ from realm_reference.orchestration.grammar import (
 )
 from realm_reference.orchestration.request import prompt_of_ids
 from realm_reference.server.answers.calls import call_grammar
-from realm_reference.server.errors import ApiError, invalid, unsupported
+from realm_reference.server.errors import ApiError, invalid, unprocessable, unsupported
 from realm_reference.server.requests.chat_request import ChatRequest
 from realm_reference.server.requests.completion_request import CompletionRequest, PromptValue
 from realm_reference.server.requests.parameters import TextRequest
@@ -124,7 +124,7 @@ class Preparer:
             return self._grammars.compile(source())
         except GrammarError as error:
             message = f"'{param}' holds a schema that this server cannot keep: {error}."
-            raise invalid(param, message) from None
+            raise unprocessable(param, message, "unsupported_schema") from None
 
     def _check_tools(self, chat: ChatRequest) -> None:
         assert self._model.chat is not None
@@ -162,7 +162,8 @@ class Preparer:
         try:
             return self._model.chat.render([one.for_template() for one in chat.messages], tools=tools)
         except ChatTemplateError as error:
-            raise invalid("messages", f"The conversation does not fit the model: {error}.") from None
+            message = f"The conversation does not fit the model: {error}."
+            raise unprocessable("messages", message, "template_refused") from None
 
     def _max_tokens(self, asked: TextRequest, prompt: Prompt, context: int, name: str) -> int:
         room = context - prompt.tokens

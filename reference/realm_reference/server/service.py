@@ -21,7 +21,7 @@ from realm_reference.pipelines import Pipeline
 from realm_reference.server.access import limits
 from realm_reference.server.access.auth import Authenticator
 from realm_reference.server.access.threads import TenantThreads
-from realm_reference.server.errors import ApiError, invalid, overloaded, unsupported
+from realm_reference.server.errors import ApiError, overloaded, unprocessable, unsupported
 from realm_reference.server.preparing import Preparer
 from realm_reference.server.requests.chat_request import ChatRequest
 from realm_reference.server.requests.completion_request import CompletionRequest
@@ -193,4 +193,5 @@ def _too_complex(chat: ChatRequest) -> ApiError:
     """What took too long is a schema, where there is one: a prompt's length is bounded."""
     schemas = (("response_format", chat.response_format), ("tools", chat.tool_use.tools))
     param = next((name for name, given in schemas if given), "messages")
-    return invalid(param, f"'{param}' takes this server too long to prepare; make it simpler.", "too_complex")
+    message = f"'{param}' takes this server too long to prepare; make it simpler."
+    return unprocessable(param, message, "too_complex")

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from realm_reference.orchestration import Failed, FailureKind
-from realm_reference.server.errors import SERVER, UNAVAILABLE, ApiError, invalid, overloaded
+from realm_reference.server.errors import (
+    SERVER,
+    UNAVAILABLE,
+    ApiError,
+    invalid,
+    overloaded,
+    unprocessable,
+)
 
 
 def failure(failed: Failed, prompt_param: str, retry_after: int) -> ApiError:
@@ -12,7 +19,7 @@ def failure(failed: Failed, prompt_param: str, retry_after: int) -> ApiError:
     if kind is FailureKind.CONTEXT_FULL:
         return invalid(prompt_param, message, "context_length_exceeded")
     if kind is FailureKind.FORMAT:
-        return invalid("response_format", message, "too_complex")
+        return unprocessable("response_format", message, "too_complex")
     if kind is FailureKind.DEADLINE:
         return ApiError(504, message, type=SERVER, code="timeout")
     if kind is FailureKind.OUT_OF_MEMORY:

@@ -25,6 +25,7 @@ _REFUSALS: Final[Mapping[int, str]] = {
     414: "The target is too long.",
     415: "The body is not application/json, or has an unsupported Content-Encoding.",
     417: "The only Expect is 100-continue.",
+    422: "The request is well-formed, and its schema or its conversation cannot be kept here.",
     429: "A limit of the tenant is reached; Retry-After says when to try again.",
     431: "The headers are too large.",
     500: "The server is at fault.",

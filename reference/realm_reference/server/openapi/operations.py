@@ -80,7 +80,7 @@ OPERATIONS: Final = (
             ("model", "messages"),
             (_only_with("stream_options", "stream"), _only_with("top_logprobs", "logprobs")),
         ),
-        refusals=_POSTED,
+        refusals=(*_POSTED, 422),
     ),
     Operation(
         "post",
@@ -136,7 +136,7 @@ OPERATIONS: Final = (
             (),
             ({"oneOf": [_given("prompt"), _given("messages")]},),
         ),
-        refusals=_POSTED,
+        refusals=(*_POSTED, 422),
     ),
     Operation(
         "post",

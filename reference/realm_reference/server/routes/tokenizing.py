@@ -9,7 +9,7 @@ from aiohttp import web
 
 from realm_reference.model.errors import ChatTemplateError
 from realm_reference.model.model import Model
-from realm_reference.server.errors import invalid
+from realm_reference.server.errors import invalid, unprocessable
 from realm_reference.server.requests import checks, parameters
 from realm_reference.server.requests.messages import parse_messages
 from realm_reference.server.requests.parameters import Table
@@ -98,5 +98,6 @@ def _encoded(model: Model, given: Mapping[str, Any]) -> list[int]:
             add_generation_prompt=given.get("add_generation_prompt", True),
         )
     except ChatTemplateError as error:
-        raise invalid("messages", f"The conversation does not fit the model: {error}.") from None
+        message = f"The conversation does not fit the model: {error}."
+        raise unprocessable("messages", message, "template_refused") from None
     return model.tokenizer.encode(text, add_bos=given.get("add_special_tokens", False))
