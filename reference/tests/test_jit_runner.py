@@ -106,6 +106,14 @@ def test_the_real_model_agrees_with_transformers(
     np.testing.assert_allclose(ours, expected, rtol=0, atol=2 * _ROUNDING)  # half of it is transformers' own
 
 
+def test_int8_is_near_the_truth(make_runner: MakeRunner, mixed_gguf: Path) -> None:
+    """Its rounding is of each block by itself: a large number elsewhere does not drown a small one."""
+    truth, ids = _truth(open_gguf(mixed_gguf)), _ids(70)
+    expected = truth.forward(ids, truth.new_cache(), rows=70)
+    logits = _all_logits(make_runner(mixed_gguf, "int8"), ids)
+    assert 0.001 < np.abs(logits - expected).std() / expected.std() < 0.02
+
+
 @pytest.mark.parametrize("precision", ["exact", "int8"])
 @pytest.mark.parametrize("seed", range(4))
 def test_cuts_neighbours_threads_and_pages_change_no_bit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from realm_reference.compute.jit.layout import LANES
-from realm_reference.compute.jit.matmul import MATRIX, describe
+from realm_reference.compute.jit.matrix import MATRIX, describe
 from realm_reference.compute.jit.state import Counts, Floats, Matrices, Network, padded
 from realm_reference.model.config import LlamaConfig
 from realm_reference.model.packed_weights import PackedLayer, PackedWeights

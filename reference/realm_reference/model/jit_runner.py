@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realm_reference.compute.jit.layout import LANES, PackedMatrix, aligned_zeros
-from realm_reference.compute.jit.matmul import describe
+from realm_reference.compute.jit.matrix import describe
 from realm_reference.compute.jit.packing import pack
 from realm_reference.compute.jit.state import (
     ROWS,

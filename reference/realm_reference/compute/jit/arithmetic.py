@@ -12,10 +12,10 @@ import numpy as np
 
 from realm_reference.compute.jit import simd as v
 from realm_reference.compute.jit.compiled import compiled, inlined
-from realm_reference.compute.jit.layout import BLOCK, LANES
+from realm_reference.compute.jit.layout import BLOCK
+from realm_reference.compute.jit.matrix import VECTOR
 
 F32: Final = np.float32
-_VECTOR: Final = 4 * LANES  # bytes
 
 # Cephes' expf (https://www.netlib.org/cephes/): 2**n times a polynomial on half a power of two to each side.
 _LOG2_E, _LN2_HIGH, _LN2_LOW = F32(1.44269504), F32(-0.693359375), F32(2.12194440e-4)
@@ -58,7 +58,7 @@ def gelu(x: v.Vector) -> v.Vector:
 def inverse_rms(x: int, count: int, epsilon: float) -> float:
     """One over the root mean square of `count` numbers; zeros follow them up to a whole vector."""
     squares = v.zero()
-    for at in range(x, x + 4 * count, _VECTOR):
+    for at in range(x, x + 4 * count, VECTOR):
         part = v.load(at)
         squares = v.multiply_add(part, part, squares)
     mean = v.total(squares) / F32(count)
@@ -69,14 +69,14 @@ def inverse_rms(x: int, count: int, epsilon: float) -> float:
 def norm(x: int, weight: int, count: int, epsilon: float, out: int) -> None:
     """RMS norm (https://arxiv.org/abs/1910.07467); all three are padded with zeros to a whole vector."""
     scale = v.splat(inverse_rms(x, count, epsilon))
-    for offset in range(0, 4 * count, _VECTOR):
+    for offset in range(0, 4 * count, VECTOR):
         v.store(out + offset, v.multiply(v.multiply(v.load(x + offset), scale), v.load(weight + offset)))
 
 
 @compiled
 def accumulate(x: int, count: int, out: int) -> None:
     """Add `count` numbers to others, both padded to a whole vector."""
-    for offset in range(0, 4 * count, _VECTOR):
+    for offset in range(0, 4 * count, VECTOR):
         v.store(out + offset, v.add(v.load(out + offset), v.load(x + offset)))
 
 
@@ -85,4 +85,4 @@ def sum_blocks(x: int, n_blocks: int, out: int) -> None:
     """The sum of each block of inputs: what a matrix with minimums multiplies them by."""
     for block in range(n_blocks):
         at = x + 4 * BLOCK * block
-        v.store_lane(out + 4 * block, v.total(v.add(v.load(at), v.load(at + _VECTOR))))
+        v.store_lane(out + 4 * block, v.total(v.add(v.load(at), v.load(at + VECTOR))))

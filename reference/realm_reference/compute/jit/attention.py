@@ -11,14 +11,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from realm_reference.compute.jit import rows as r
 from realm_reference.compute.jit import simd as v
 from realm_reference.compute.jit.arithmetic import exponential
 from realm_reference.compute.jit.compiled import compiled
 from realm_reference.compute.jit.layout import LANES
+from realm_reference.compute.jit.matrix import VECTOR
 
 F32: Final = np.float32
 _ONE: Final = F32(1)
-_VECTOR: Final = 4 * LANES  # bytes
 _COLUMNS: Final = 4  # vectors of a head's output that are summed side by side
 
 
@@ -47,13 +48,13 @@ def _score_pages(
         key = keys + pages[index] * stride
         a, b, c, d = v.zero(), v.zero(), v.zero(), v.zero()
         for i in range(0, width, 4):
-            at, number = key + i * _VECTOR, query + i * 4
+            at, number = key + i * VECTOR, query + i * 4
             a = v.multiply_add(v.broadcast(number), v.load(at), a)
-            b = v.multiply_add(v.broadcast(number + 4), v.load(at + _VECTOR), b)
-            c = v.multiply_add(v.broadcast(number + 8), v.load(at + 2 * _VECTOR), c)
-            d = v.multiply_add(v.broadcast(number + 12), v.load(at + 3 * _VECTOR), d)
+            b = v.multiply_add(v.broadcast(number + 4), v.load(at + VECTOR), b)
+            c = v.multiply_add(v.broadcast(number + 8), v.load(at + 2 * VECTOR), c)
+            d = v.multiply_add(v.broadcast(number + 12), v.load(at + 3 * VECTOR), d)
         page = v.within(v.add(v.add(a, b), v.add(c, d)), first - index * LANES, last - index * LANES)
-        v.store(scores + index * _VECTOR, page)
+        v.store(scores + index * VECTOR, page)
         top = v.maximum(top, page)
     return float(v.largest(top))
 
@@ -62,7 +63,7 @@ def _score_pages(
 def _exponentials(scores: int, first: int, last: int, top: float) -> float:
     """Scores into e**(score - top), in place; returns their sum."""
     parts = v.zero()
-    for at in range(scores + first // LANES * _VECTOR, scores + (last // LANES + 1) * _VECTOR, _VECTOR):
+    for at in range(scores + first // LANES * VECTOR, scores + (last // LANES + 1) * VECTOR, VECTOR):
         part = exponential(v.subtract(v.load(at), v.splat(top)))
         v.store(at, part)
         parts = v.add(parts, part)
@@ -83,20 +84,20 @@ def _mix_values(
 ) -> None:
     """The values at positions `first` to `last`, weighted and times `share`; `row` bytes hold a position."""
     column = 0
-    while column + _COLUMNS * _VECTOR <= row:
-        sums = v.zero_rows(_COLUMNS)
+    while column + _COLUMNS * VECTOR <= row:
+        sums = r.zero_rows(_COLUMNS)
         for position in range(first, last + 1):
             at = values + pages[position // LANES] * stride + position % LANES * row + column
-            sums = v.add_vectors(v.broadcast(weights + position * 4), at, _VECTOR, sums)
-        v.store_rows(out + column, _VECTOR, v.scale_rows(v.splat(share), sums))
-        column += _COLUMNS * _VECTOR
+            sums = r.add_vectors(v.broadcast(weights + position * 4), at, VECTOR, sums)
+        r.store_rows(out + column, VECTOR, r.scale_rows(v.splat(share), sums))
+        column += _COLUMNS * VECTOR
     while column < row:
-        one = v.zero_rows(1)
+        one = r.zero_rows(1)
         for position in range(first, last + 1):
             at = values + pages[position // LANES] * stride + position % LANES * row + column
-            one = v.add_vectors(v.broadcast(weights + position * 4), at, _VECTOR, one)
-        v.store_rows(out + column, _VECTOR, v.scale_rows(v.splat(share), one))
-        column += _VECTOR
+            one = r.add_vectors(v.broadcast(weights + position * 4), at, VECTOR, one)
+        r.store_rows(out + column, VECTOR, r.scale_rows(v.splat(share), one))
+        column += VECTOR
 
 
 @compiled

@@ -6,8 +6,10 @@ from typing import Any
 
 from realm_reference.compute.jit import arithmetic
 from realm_reference.compute.jit.compiled import compiled, inlined
+from realm_reference.compute.jit.kernels_int8 import round_blocks
 from realm_reference.compute.jit.layout import BLOCK, LANES
-from realm_reference.compute.jit.matmul import multiply
+from realm_reference.compute.jit.matrix import IS_DENSE
+from realm_reference.compute.jit.multiply import multiply_exact, multiply_int8
 from realm_reference.compute.jit.state import Task
 
 
@@ -35,17 +37,25 @@ def project(t: Task, layer: int, first: int, last: int, x: Any, y: Any) -> None:
 
 @compiled
 def prepare(t: Task, x: Any, n: int) -> None:
-    """What the kernels want to know of `n` rows beside their numbers: each thread for itself."""
-    blocks = x.shape[1] // BLOCK
+    """What the kernels want of `n` rows beside or instead of their numbers: each thread for itself."""
+    blocks, notes = x.shape[1] // BLOCK, t.work.own_notes[t.rank]
     for row in range(n):
-        arithmetic.sum_blocks(x[row].ctypes.data, blocks, t.work.own_sums[t.rank, row].ctypes.data)
+        if t.net.int8:
+            codes = t.work.own_codes[t.rank, row].ctypes.data
+            round_blocks(x[row].ctypes.data, blocks, codes, notes[row].ctypes.data)
+        else:
+            arithmetic.sum_blocks(x[row].ctypes.data, blocks, notes[row].ctypes.data)
 
 
 @compiled
 def multiply_share(t: Task, matrix: Any, x: Any, n: int, y: int, y_stride: int) -> None:
     """The thread's outputs of one matrix for `n` prepared rows, into rows at `y`, so many bytes apart."""
     first, last = share(t, matrix)
-    multiply(matrix, first, last, x, t.work.own_sums[t.rank], n, y, y_stride)
+    notes = t.work.own_notes[t.rank]
+    if t.net.int8 and matrix.kind != IS_DENSE:
+        multiply_int8(matrix, first, last, t.work.own_codes[t.rank], notes, n, y, y_stride)
+    else:
+        multiply_exact(matrix, first, last, x, notes, n, y, y_stride)
 
 
 @compiled
@@ -53,12 +63,12 @@ def _adapt(t: Task, factors: Any, matrix: Any, x: Any, y: Any) -> None:
     """Add an adapter's (x @ a.T) @ b.T (https://arxiv.org/abs/2106.09685) to a row's own outputs."""
     # MATRIX [2], the adapted MATRIX, [1, inputs], [outputs] -> [outputs]
     a, b = factors[0], factors[1]
-    low, delta, no_sums = t.work.own_factor[t.rank], t.work.own_delta[t.rank], t.work.own_sums[t.rank]
+    low, delta, notes = t.work.own_factor[t.rank], t.work.own_delta[t.rank], t.work.own_notes[t.rank]
     for i in range(low.shape[1]):
         low[0, i] = 0
-    multiply(a, 0, a.tiles, x, no_sums, 1, low.ctypes.data, 0)
+    multiply_exact(a, 0, a.tiles, x, notes, 1, low.ctypes.data, 0)
     first, last = share(t, matrix)
-    multiply(b, first, last, low, no_sums, 1, delta.ctypes.data, 0)
+    multiply_exact(b, first, last, low, notes, 1, delta.ctypes.data, 0)
     start = first * LANES
     out = y.ctypes.data + (matrix.column + start) * 4
     arithmetic.accumulate(delta.ctypes.data + start * 4, (last - first) * LANES, out)

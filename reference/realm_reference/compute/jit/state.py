@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realm_reference.compute.jit.layout import BLOCK, LANES, aligned_zeros
-from realm_reference.compute.jit.matmul import MATRIX
+from realm_reference.compute.jit.matrix import MATRIX
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
@@ -92,9 +92,8 @@ class Workspace(NamedTuple):
     gate_up: Floats  # [ROWS, 2 * intermediate]; the left half becomes the product
     added: Floats  # [ROWS, hidden]: what a layer's half adds to the residual stream
     own_normed: Floats  # [ranks, ROWS, hidden]
-    own_sums: Floats  # [ranks, ROWS, blocks of the widest input]
-    own_codes: NDArray[np.int8]  # [ranks, ROWS, widest input]
-    own_scales: Floats  # [ranks, ROWS, blocks of the widest input]
+    own_codes: NDArray[np.int8]  # [ranks, ROWS, widest input]; activations rounded
+    own_notes: Floats  # [ranks, ROWS, ..]; what kernels want beside the activations
     own_head: Floats  # [ranks, 2, head_dim]: a query or key, and what it saw
     own_scores: Floats  # [ranks, context]
     own_factor: Floats  # [ranks, 1, highest rank of an adapter]
@@ -134,9 +133,8 @@ def new_workspace(network: Network, ranks: int, context: int, max_rank: int, bel
         gate_up=floats(ROWS, 2 * ffn),
         added=floats(ROWS, hidden),
         own_normed=floats(ranks, ROWS, hidden),
-        own_sums=floats(ranks, ROWS, widest // BLOCK),
         own_codes=aligned_zeros((ranks, ROWS, widest), np.int8),
-        own_scales=floats(ranks, ROWS, widest // BLOCK),
+        own_notes=floats(ranks, ROWS, widest // 4),  # four for each sixteen inputs, at most
         own_head=floats(ranks, 2, width),
         own_scores=floats(ranks, padded(context, LANES)),
         own_factor=floats(ranks, 1, padded(max_rank)),

@@ -19,6 +19,7 @@ from realm_reference.compute.jit.attention import attend, rotate
 from realm_reference.compute.jit.compiled import compiled, entry_point
 from realm_reference.compute.jit.embedding import unpack_output
 from realm_reference.compute.jit.layout import LANES
+from realm_reference.compute.jit.matrix import VECTOR
 from realm_reference.compute.jit.project import multiply_share, prepare, project, share
 from realm_reference.compute.jit.state import (
     ATTENTION,
@@ -37,7 +38,6 @@ from realm_reference.compute.jit.state import (
 from realm_reference.compute.jit.team import meet, ring, sleep
 
 F32: Final = np.float32
-_VECTOR: Final = 4 * LANES  # bytes
 
 
 @entry_point
@@ -160,7 +160,7 @@ def _gate(t: Task, layer: int) -> None:
     first, last = share(t, gate)
     for row in range(t.order.n_rows[0]):
         start = t.work.gate_up[row].ctypes.data
-        for offset in range(first * _VECTOR, last * _VECTOR, _VECTOR):
+        for offset in range(first * VECTOR, last * VECTOR, VECTOR):
             at, factor = start + 4 * gate.column + offset, v.load(start + 4 * up.column + offset)
             x = v.load(at)
             v.store(at, v.multiply(arithmetic.gelu(x) if t.net.gelu else arithmetic.silu(x), factor))
