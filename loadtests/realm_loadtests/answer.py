@@ -21,11 +21,13 @@ _TEXT_KEYS = ("content", "reasoning_content", "reasoning", "refusal", "tool_call
 class Answer:
     """What one stream said, and when.
 
-    `token_times` are the stamps given with the token events, in nanoseconds; `completion_tokens` and
-    `prompt_tokens` are the server's own counts, None if it sent no usage; `response_id` is the chunks' `id`.
+    `token_times` are the stamps given with the token events, in nanoseconds; `texts` the pieces of the
+    answer's content; `completion_tokens` and `prompt_tokens` are the server's own counts, None if it sent no
+    usage; `response_id` is the chunks' `id`.
     """
 
     def __init__(self) -> None:
+        self.texts: list[str] = []
         self.token_times: list[int] = []
         self.finish_reason: str | None = None
         self.completion_tokens: int | None = None
@@ -41,8 +43,7 @@ class Answer:
             self.done = True
             return
         chunk = _parse(event)
-        if self.response_id is None:
-            self.response_id = str(chunk.get("id"))
+        self._belongs(chunk)
         if self._read_choices(chunk.get("choices")):
             self.token_times.append(stamp)
         usage = chunk.get("usage")
@@ -62,6 +63,14 @@ class Answer:
         """The number of tokens: the server's count, or the number of token events where there is none."""
         return len(self.token_times) if self.completion_tokens is None else self.completion_tokens
 
+    def _belongs(self, chunk: dict[str, Any]) -> None:
+        """All chunks of a stream have one id: another's is another request's text."""
+        found = chunk.get("id")
+        if self.response_id is None:
+            self.response_id = str(found)
+        elif found is not None and found != self.response_id:
+            raise ExchangeFailure("foreign_chunk", f"a chunk of {found!r:.60} in {self.response_id:.60}")
+
     def _read_choices(self, choices: Any) -> bool:
         if not isinstance(choices, list):
             raise ExchangeFailure("malformed_event", "a chunk without a list of choices")
@@ -73,6 +82,8 @@ class Answer:
             if not isinstance(delta, dict):
                 raise ExchangeFailure("malformed_event", f"a delta is {delta!r:.60}")
             carries_text |= _has_text(delta)
+            if delta.get("content"):
+                self.texts.append(str(delta["content"]))
             if choice.get("finish_reason") is not None:
                 self.finish_reason = str(choice["finish_reason"])
         return carries_text

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, Literal
 
@@ -11,12 +13,28 @@ import gevent
 
 from realm_loadtests.collector import Collector
 from realm_loadtests.connection import Connection, Target, build_request
-from realm_loadtests.exchange import Timing, stream_chat
+from realm_loadtests.exchange import HungUp, Timing, stream_chat
 from realm_loadtests.failures import ExchangeFailure
 from realm_loadtests.records import Outcome, Record
+from realm_loadtests.scenarios import Scenario
 from realm_loadtests.settings import KEY_VARIABLE, Settings
+from realm_loadtests.tenants import Tenant, read_tenants, tenant_of
 
 PATH = "/chat/completions"
+
+
+@dataclass
+class _Sending:
+    """A request under way: whose it is, when it was meant to start, and its stamps."""
+
+    user: int
+    tenant: str
+    intended: int | None
+    timing: Timing = field(default_factory=Timing)
+
+    @property
+    def late_us(self) -> int | None:
+        return None if self.intended is None else max(0, self.timing.sent - self.intended) // 1000
 
 
 class Asker:
@@ -27,6 +45,7 @@ class Asker:
         self._settings = settings
         self._collector = collector
         self._target = Target.parse(settings.url)
+        self._tenants = read_tenants(Path(settings.tenants)) if settings.tenants else []
         # -1 is locust's answer for a worker that the master has not numbered.
         self.worker = max(0, getattr(environment.runner, "worker_index", 0))
 
@@ -35,32 +54,49 @@ class Asker:
         return Connection(self._target)
 
     def ask(
-        self, connection: Connection, body: dict[str, Any], user: int, intended: int | None = None
+        self, connection: Connection, scenario: Scenario, user: int, intended: int | None = None
     ) -> ExchangeFailure | None:
-        """Send a request and record what came of it, however it ends; returns the failure, if it failed.
+        """Send the scenario's next request and record what came of it, however it ends; returns its failure,
+        if it failed.
 
-        `intended` is the moment (`perf_counter_ns`) at which an open loop meant to send it.
+        `user` is the user's number, or the arrival's; `intended` the moment (`perf_counter_ns`) at which an
+        open loop meant to send it.
         """
-        request = build_request(
-            self._target,
-            "POST",
-            PATH,
-            body=json.dumps(body).encode(),
-            api_key=os.environ.get(KEY_VARIABLE),
-        )
-        timing = Timing()
+        ask, tenant = scenario.next(), self._tenant(user)
+        key = tenant.key if tenant else os.environ.get(KEY_VARIABLE)
+        body = json.dumps(ask.body).encode()
+        request = build_request(self._target, "POST", PATH, body=body, api_key=key)
+        sending = _Sending(user, tenant.name if tenant else "", intended)
+        timing = sending.timing
         try:
             with gevent.Timeout(self._settings.timeout_s, TimeoutError()):
-                stream_chat(connection, request, timing, timeout=None)
+                stream_chat(
+                    connection,
+                    request,
+                    timing,
+                    timeout=None,
+                    cancel_after=ask.cancel_after,
+                    read_pause_s=ask.read_pause_s,
+                )
+        except HungUp:
+            self._end(sending, "cancelled", None)
+            return None
         except ExchangeFailure as failure:
-            self._end(timing, "failed", failure, user, intended)
+            self._end(sending, "slow" if ask.read_pause_s else "failed", failure)
             return failure
         except gevent.GreenletExit:
             timing.ended = perf_counter_ns()
-            self._end(timing, "cut", None, user, intended)
+            self._end(sending, "cut", None)
             raise
-        self._end(timing, "completed", None, user, intended)
+        self._end(sending, "slow" if ask.read_pause_s else "completed", None)
+        scenario.heard("".join(timing.answer.texts))
         return None
+
+    def _tenant(self, user: int) -> Tenant | None:
+        if not self._tenants:
+            return None
+        # Users and arrivals are numbered in each worker by itself: the workers' numbers must not coincide.
+        return tenant_of(self._tenants, user * self._settings.processes + self.worker)
 
     def miss(self, user: int, intended: int) -> None:
         """Record a request that was due within the run and never sent: no stream was free for it."""
@@ -79,18 +115,10 @@ class Asker:
                 )
             )
 
-    def _end(
-        self,
-        timing: Timing,
-        outcome: Outcome,
-        failure: ExchangeFailure | None,
-        user: int,
-        intended: int | None,
-    ) -> None:
-        late_us = None if intended is None else max(0, timing.sent - intended) // 1000
-        record = self._record(timing, outcome, failure, user, late_us)
+    def _end(self, sending: _Sending, outcome: Outcome, failure: ExchangeFailure | None) -> None:
+        record = self._record(sending, outcome, failure)
         self._collector.add(record)
-        if outcome != "cut":
+        if outcome in ("completed", "failed"):
             self._environment.events.request.fire(
                 request_type="POST",
                 name=PATH,
@@ -100,17 +128,11 @@ class Asker:
                 context={},
             )
 
-    def _record(
-        self,
-        timing: Timing,
-        outcome: Outcome,
-        failure: ExchangeFailure | None,
-        user: int,
-        late_us: int | None,
-    ) -> Record:
+    def _record(self, sending: _Sending, outcome: Outcome, failure: ExchangeFailure | None) -> Record:
+        timing = sending.timing
         answer, sent = timing.answer, timing.sent
         # A stream that did not come to its end has no count of the server's to go by.
-        whole = outcome == "completed"
+        whole = outcome in ("completed", "slow") and failure is None
         tokens = answer.tokens if whole else len(answer.token_times)
         counted_by: Literal["usage", "events"] = (
             "usage" if whole and answer.completion_tokens is not None else "events"
@@ -131,8 +153,9 @@ class Asker:
             error=failure.kind if failure else None,
             detail=failure.detail if failure else None,
             worker=self.worker,
-            user=user,
-            late_us=late_us,
+            user=sending.user,
+            late_us=sending.late_us,
+            tenant=sending.tenant,
         )
 
 

@@ -15,10 +15,18 @@ from realm_loadtests.calibrate_command import calibrate_command
 from realm_loadtests.compare_command import compare_command
 from realm_loadtests.launch import LocustFailed
 from realm_loadtests.loadtest import RESULT_FILE, exit_code, report, run
-from realm_loadtests.parameters import finite, parse_arrivals, parse_duration, parse_objectives, parse_share
+from realm_loadtests.parameters import (
+    check_tenants,
+    finite,
+    parse_arrivals,
+    parse_duration,
+    parse_objectives,
+    parse_share,
+)
 from realm_loadtests.preflight import TargetUnusable
 from realm_loadtests.progress import Progress
 from realm_loadtests.records import RECORDS_FILE
+from realm_loadtests.scenarios import SCENARIOS
 from realm_loadtests.settings import KEY_VARIABLE, Settings
 from realm_loadtests.slo import EXAMPLE, Objective
 from realm_loadtests.summary import summarise
@@ -74,6 +82,22 @@ _ALLOW_ERRORS = click.option(
     metavar="PROCESS",
     type=parse_arrivals,
     help=f"Open loop: when requests start, whatever the server does: {FORMS}.",
+)
+@click.option(
+    "--scenario",
+    type=click.Choice(sorted(SCENARIOS)),
+    default="chat",
+    show_default=True,
+    help="What the users do.",
+)
+@click.option(
+    "--adapter", "adapters", multiple=True, help="One that requests may name (scenario adapters); repeatable."
+)
+@click.option(
+    "--tenants",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+    callback=check_tenants,
+    help="Tenants of the run, a file of lines NAME KEY [WEIGHT]; figures are for each of them too.",
 )
 @_SLO
 @click.option(

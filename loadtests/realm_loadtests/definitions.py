@@ -60,6 +60,15 @@ DEFINITIONS = {
         "latencies is in the figures."
     ),
     "cut": ("Requests still open when duration and drain were over: neither completed nor failed."),
+    "cancelled": ("Requests whose user hung up on purpose (scenario cancel); no latency of theirs counts."),
+    "slow": (
+        "Requests whose user read slowly on purpose (scenario slow-readers), however they ended; no latency "
+        "of theirs counts, because it is the reader's."
+    ),
+    "tenants": (
+        "The same figures for each tenant, and Jain's fairness index of the tokens that each got: 1 is "
+        "equal, 1/n all to one of n."
+    ),
     "error_rate": ("failed / (completed + failed)."),
     "p50, p90, p95, p99": (
         "The smallest value that at least this share of the values does not exceed (nearest rank), from "

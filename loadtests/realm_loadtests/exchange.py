@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 
 from realm_loadtests.answer import Answer, error_message
 from realm_loadtests.connection import Connection
@@ -33,9 +33,22 @@ class Timing:
     answer: Answer = field(default_factory=Answer)
 
 
-def stream_chat(connection: Connection, request: bytes, timing: Timing, *, timeout: float | None) -> None:
+class HungUp(Exception):
+    """The client closed the connection on purpose, after the token events that it wanted."""
+
+
+def stream_chat(
+    connection: Connection,
+    request: bytes,
+    timing: Timing,
+    *,
+    timeout: float | None,
+    cancel_after: int | None = None,
+    read_pause_s: float = 0.0,
+) -> None:
     """Send a streaming request and read its stream into `timing`.
 
+    After `cancel_after` token events it hangs up (`HungUp`); after each read it pauses for `read_pause_s`.
     `timeout` bounds the whole exchange in seconds, connecting included; None leaves that to a timer of the
     caller's. Raises `ExchangeFailure`; the connection is then closed, as it also is if the server does not
     keep it alive.
@@ -46,7 +59,7 @@ def stream_chat(connection: Connection, request: bytes, timing: Timing, *, timeo
     try:
         timing.connect = connection.ensure_open(deadline)
         timing.sent = connection.send(request, deadline)
-        kept = _read_stream(connection, timing, deadline)
+        kept = _read_stream(connection, timing, deadline, cancel_after, read_pause_s)
     except ExchangeFailure:
         timing.ended = perf_counter_ns()
         raise
@@ -56,7 +69,13 @@ def stream_chat(connection: Connection, request: bytes, timing: Timing, *, timeo
             connection.close()
 
 
-def _read_stream(connection: Connection, timing: Timing, deadline: int | None) -> bool:
+def _read_stream(
+    connection: Connection,
+    timing: Timing,
+    deadline: int | None,
+    cancel_after: int | None,
+    read_pause_s: float,
+) -> bool:
     """Read until the response is complete; return whether the connection may be used again."""
     reader, events, answer = ResponseReader(), EventReader(), timing.answer
     now = timing.sent
@@ -76,6 +95,10 @@ def _read_stream(connection: Connection, timing: Timing, deadline: int | None) -
         for event in events.feed(body):
             answer.take(event, now)
             timing.ended = now
+        if cancel_after is not None and len(answer.token_times) >= cancel_after and not answer.done:
+            raise HungUp
+        if read_pause_s:
+            sleep(read_pause_s)
     answer.close()
     return reader.complete and reader.head is not None and reader.head.keep_alive and not reader.surplus
 

@@ -21,6 +21,7 @@ MEANINGS = {
     "malformed_http": "the bytes received are not an HTTP/1.1 response",
     "not_sse": "the response is not an event stream, though a stream was asked for",
     "malformed_event": "an event is not a chat completion chunk",
+    "foreign_chunk": "a stream held a chunk of another request: their ids differ",
     "error_event": "the server reported an error inside the stream",
     "no_finish_reason": "the stream ended without a finish reason",
     "no_done": "the stream ended without the closing [DONE]",

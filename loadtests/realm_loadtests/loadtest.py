@@ -19,6 +19,7 @@ from realm_loadtests.preflight import check
 from realm_loadtests.records import RECORDS_FILE, read_records
 from realm_loadtests.settings import Settings
 from realm_loadtests.slo import Objective
+from realm_loadtests.tenants import read_tenants
 
 RESULT_FILE = "load.json"
 FAILED, CLIENT_LIMITED, SLO_MISSED = 1, 3, 4
@@ -43,7 +44,8 @@ def run(
         raise ValueError("a load test needs a folder for its result")
     folder = settings.output
     _prepare(folder)
-    found = check(settings, api_key=api_key)
+    first = read_tenants(Path(settings.tenants))[0].key if settings.tenants else None
+    found = check(settings, api_key=api_key or first)
     begun = Begun(found.settings, found.server_header, datetime.now(UTC))
     begun.write(folder)
     begin = time.monotonic()

@@ -106,6 +106,8 @@ class Measures:
     completed: int = 0
     failed: int = 0
     cut: int = 0
+    cancelled: int = 0
+    slow: int = 0
     without_text: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     counted_by: Counter[str] = field(default_factory=Counter)
@@ -128,8 +130,8 @@ class Measures:
 
     @property
     def requests(self) -> int:
-        """Requests that were sent: completed, failed and cut."""
-        return self.completed + self.failed + self.cut
+        """Requests that were sent, however they ended."""
+        return self.completed + self.failed + self.cut + self.cancelled + self.slow
 
     def add(self, record: Record) -> None:
         """Count one request; only a completed one contributes latencies."""
@@ -141,8 +143,8 @@ class Measures:
             self.errors[record.error or "unknown"] += 1
             return
         self.window_tokens += record.window_tokens
-        if record.outcome == "cut":
-            self.cut += 1
+        if record.outcome != "completed":
+            setattr(self, record.outcome, getattr(self, record.outcome) + 1)
             return
         self.completed += 1
         self.counted_by[record.tokens_by] += 1

@@ -19,7 +19,7 @@ from realm_loadtests.arrivals import Arrivals
 from realm_loadtests.asking import Asker
 from realm_loadtests.collector import Collector
 from realm_loadtests.connection import Connection
-from realm_loadtests.scenarios.chat import Chat, user_random
+from realm_loadtests.scenarios import user_scenario
 from realm_loadtests.settings import Settings
 
 _EARLIEST: Final = 0.0005  # seconds; a shorter sleep than that is only a turn for the others
@@ -38,7 +38,6 @@ class OpenLoopUser(User):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self._asker = Asker(environment, self.settings, self.collector)
-        self._scenario = Chat(self.settings)
         self._idle: list[Connection] = []
         self._streams = Pool(max(1, self.settings.users // self.parts))
 
@@ -84,9 +83,9 @@ class OpenLoopUser(User):
         return True
 
     def _ask(self, number: int, intended: int) -> None:
-        body = self._scenario.next_body(user_random(self.settings.seed, self._asker.worker, number))
+        scenario = user_scenario(self.settings, self._asker.worker, number)
         connection = self._idle.pop() if self._idle else self._asker.connect()
         try:
-            self._asker.ask(connection, body, number, intended)
+            self._asker.ask(connection, scenario, number, intended)
         finally:
             self._idle.append(connection)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from realm_loadtests.arrivals import Arrivals, ArrivalsError
 from realm_loadtests.slo import Objective, SloError, parse
+from realm_loadtests.tenants import TenantsError, read_tenants
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -56,3 +58,13 @@ def parse_objectives(text: str | Sequence[Objective]) -> Sequence[Objective]:
         return parse(text) if isinstance(text, str) else text
     except SloError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def check_tenants(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
+    """A file of tenants, read once here so that a mistake in it is told before anything starts."""
+    try:
+        if path is not None:
+            read_tenants(Path(path))
+    except TenantsError as error:
+        raise click.BadParameter(str(error)) from None
+    return path

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from random import Random
 from typing import Any
 
 from realm_loadtests.connection import Connection, Target, build_request
 from realm_loadtests.exchange import Timing, fetch, stream_chat
 from realm_loadtests.failures import ExchangeFailure
-from realm_loadtests.scenarios.chat import Chat
+from realm_loadtests.scenarios import user_scenario
 from realm_loadtests.settings import Settings
 
 CONNECT_KINDS = {
@@ -81,7 +80,7 @@ def _first_model(url: str, status: int, body: bytes) -> str:
 def _try_stream(settings: Settings, target: Target, api_key: str | None) -> Settings:
     """Ask for one token; ask again without usage if the server refuses the request as it is."""
     probe = replace(settings, max_tokens=1)
-    body = json.dumps(Chat(probe).next_body(Random(settings.seed))).encode()
+    body = json.dumps(user_scenario(probe, 0, 0).next().body).encode()
     request = build_request(target, "POST", "/chat/completions", body=body, api_key=api_key)
     try:
         stream_chat(Connection(target), request, Timing(), timeout=settings.timeout_s)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 RECORDS_FILE = "requests.jsonl"
 
-Outcome = Literal["completed", "failed", "cut"]
+Outcome = Literal["completed", "failed", "cut", "cancelled", "slow"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Record:
     `at_us` is when it was sent, after the start of the run; `token_us` are the token events and `e2e_us` the
     end of the stream, after the sending. `late_us` is how long after its intended start an open loop sent it
     (connecting is part of that); None in a closed loop, which intends none. A request is `cut` if the run
-    ended before its stream did: neither a success nor the server's fault. `window_tokens` are the tokens that
-    came before the run's end.
+    ended before its stream did: neither a success nor the server's fault; `cancelled` if its user hung up on
+    purpose; `slow` if its user read so slowly that its times are not the server's, however it ended.
+    `window_tokens` are the tokens that came before the run's end.
     """
 
     outcome: Outcome
@@ -47,6 +48,7 @@ class Record:
     worker: int = 0
     user: int = 0
     late_us: int | None = None
+    tenant: str = ""
 
     @property
     def ttft_us(self) -> int | None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from realm_loadtests import calibration, slo
@@ -17,6 +18,7 @@ from realm_loadtests.begun import Begun
 from realm_loadtests.definitions import BUSY_SHARE, DEFINITIONS, LATE_MS
 from realm_loadtests.measures import Latency, Measures
 from realm_loadtests.records import Record
+from realm_loadtests.tenants import jain
 
 SCHEMA = "realm-load/1"
 
@@ -35,6 +37,7 @@ def build(
     settings = asdict(begun.settings)
     url, model = settings.pop("url"), settings.pop("model")
     settings.pop("folder")
+    settings["tenants"] = Path(settings["tenants"]).name if settings["tenants"] else None
     found = figures(measures)
     if objectives:
         found["goodput"] = slo.goodput(records, objectives, measures.window_s)
@@ -56,6 +59,7 @@ def build(
         "note": note,
         "figures": found,
         "arrivals": arrivals(measures, records) if settings["arrivals"] else None,
+        "tenants": tenants(records, measures.window_s),
         "slo": [objective.judge(found) for objective in objectives],
         "generator": generator(measures, settings["processes"]),
         "calibration": _calibrated(settings["users"] // settings["processes"]),
@@ -81,6 +85,8 @@ def figures(measures: Measures) -> dict[str, Any]:
         "completed": measures.completed,
         "failed": measures.failed,
         "cut": measures.cut,
+        "cancelled": measures.cancelled,
+        "slow": measures.slow,
         "completed_without_text": measures.without_text,
         "error_rate": _ratio(measures.failed, judged),
         "errors": dict(measures.errors.most_common()),
@@ -106,6 +112,20 @@ def arrivals(measures: Measures, records: Sequence[Record]) -> dict[str, Any]:
         **rhythm(sorted(record.at_us / 1e6 for record in records)),
         "ttft_from_sending_ms": _latency(measures.ttft_sent),
         "e2e_from_sending_ms": _latency(measures.e2e_sent),
+    }
+
+
+def tenants(records: Sequence[Record], window_s: float) -> dict[str, Any] | None:
+    """Each tenant's own figures, and how fair the server was to them; None for a run without tenants."""
+    names = sorted({record.tenant for record in records if record.tenant})
+    if not names:
+        return None
+    parts = {name: Measures.of(record for record in records if record.tenant == name) for name in names}
+    for part in parts.values():
+        part.window_s = window_s
+    return {
+        "jain_tokens": jain([part.window_tokens for part in parts.values()]),
+        "each": {name: figures(part) for name, part in parts.items()},
     }
 
 

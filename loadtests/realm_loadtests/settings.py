@@ -22,8 +22,9 @@ class Settings:
     `prompt` None means the built-in prompts; `include_usage` whether the server is asked for its token count;
     `timeout_s` bounds one request, `drain_s` the wait for streams still open when the duration is over;
     `arrivals` is an arrival process (`Arrivals.parse`) for an open loop, in which `users` is the most streams
-    at a time; None is the closed loop. `processes` share the users or the arrivals. `folder` is where records
-    and measures go (None: nowhere, for a locust run by hand).
+    at a time; None is the closed loop. `processes` share the users or the arrivals. `scenario` is a key of
+    `SCENARIOS`, `adapters` are those that its requests may name, `tenants` a file of tenants' keys (see
+    `tenants.py`). `folder` is where records and measures go (None: nowhere, for a locust run by hand).
     """
 
     url: str
@@ -39,6 +40,9 @@ class Settings:
     include_usage: bool = True
     arrivals: str | None = None
     processes: int = 1
+    scenario: str = "chat"
+    adapters: tuple[str, ...] = ()
+    tenants: str | None = None
     folder: str | None = None
 
     def to_environment(self, api_key: str | None) -> dict[str, str]:

@@ -27,7 +27,8 @@ def summarise(result: dict[str, Any]) -> str:
     ]
     for title, key in ROWS:
         lines.append(f"  {title:<22}" + "".join(f"{number(figures[key][name]):>10}" for name in COLUMNS))
-    lines += ["", *_rates(figures), *_errors(figures), *_arrivals(result), *_objectives(result)]
+    lines += ["", *_rates(figures), *_errors(figures), *_arrivals(result), *_tenants(result)]
+    lines += _objectives(result)
     lines += ["", *_error_bar(result["calibration"])]
     if result["generator"]["may_be_the_bottleneck"]:
         lines += ["", *_warning(result["generator"])]
@@ -66,6 +67,20 @@ def _arrivals(result: dict[str, Any]) -> list[str]:
             "the rest is a wait that a closed loop hides."
         )
     return lines
+
+
+def _tenants(result: dict[str, Any]) -> list[str]:
+    found = result["tenants"]
+    if not found:
+        return []
+    lines = ["", f"  {'tenant':<22}{'TTFT p50':>10}{'p99':>10}{'tokens/s':>10}{'failed':>10}"]
+    for name, each in found["each"].items():
+        ttft, rate = each["ttft_ms"], each["tokens_per_second"]
+        lines.append(
+            f"  {name:<22.22}{number(ttft['p50']):>10}{number(ttft['p99']):>10}{number(rate):>10}"
+            f"{each['failed']:>10}"
+        )
+    return [*lines, f"  Jain's fairness index of their tokens: {number(found['jain_tokens'])}"]
 
 
 def _objectives(result: dict[str, Any]) -> list[str]:

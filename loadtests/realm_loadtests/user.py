@@ -10,7 +10,7 @@ from locust import User, task
 
 from realm_loadtests.asking import Asker
 from realm_loadtests.collector import Collector
-from realm_loadtests.scenarios.chat import Chat, user_random
+from realm_loadtests.scenarios import user_scenario
 from realm_loadtests.settings import Settings
 
 FIRST_PAUSE_S = 0.1
@@ -32,8 +32,7 @@ class StreamingUser(User):
         super().__init__(environment)
         self._number = next(self._numbers)
         self._asker = Asker(environment, self.settings, self.collector)
-        self._random = user_random(self.settings.seed, self._asker.worker, self._number)
-        self._scenario = Chat(self.settings)
+        self._scenario = user_scenario(self.settings, self._asker.worker, self._number)
         self._connection = self._asker.connect()
         self._pause = FIRST_PAUSE_S
 
@@ -44,7 +43,7 @@ class StreamingUser(User):
     @task
     def ask(self) -> None:
         """One request and its whole answer."""
-        if self._asker.ask(self._connection, self._scenario.next_body(self._random), self._number) is None:
+        if self._asker.ask(self._connection, self._scenario, self._number) is None:
             self._pause = FIRST_PAUSE_S
             return
         gevent.sleep(self._pause)

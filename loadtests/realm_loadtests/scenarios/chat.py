@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from random import Random
-from typing import Any
-
-from realm_loadtests.settings import Settings
+from realm_loadtests.scenarios.scenario import Ask, Questions
 
 PROMPTS = (
     "Name three things that float on water.",
@@ -28,27 +24,9 @@ PROMPTS = (
 """The built-in prompts: different lengths and subjects, so that a server's cache does not answer for it."""
 
 
-@dataclass(frozen=True)
-class Chat:
-    """Draws a prompt for each request; equal seeds draw equal sequences."""
+class Chat(Questions):
+    """A drawn prompt for each request, or the one that was given."""
 
-    settings: Settings
-
-    def next_body(self, random: Random) -> dict[str, Any]:
-        """The body of the next request, with a sampling seed of its own."""
-        prompt = self.settings.prompt or random.choice(PROMPTS)
-        body: dict[str, Any] = {
-            "model": self.settings.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": self.settings.max_tokens,
-            "seed": random.getrandbits(31),
-            "stream": True,
-        }
-        if self.settings.include_usage:
-            body["stream_options"] = {"include_usage": True}
-        return body
-
-
-def user_random(seed: int, worker: int, user: int) -> Random:
-    """The source of chance of one user: the run's seed decides it, and no two users share it."""
-    return Random(f"{seed}/{worker}/{user}")
+    def next(self) -> Ask:
+        """One question."""
+        return Ask(self.body(self.settings.prompt or self.random.choice(PROMPTS)))
