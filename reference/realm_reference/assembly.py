@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from realm_abi.guests import guest_bytes
 from realm_abi.interface import ModuleRejected
-from realm_abi.sandbox import GuestModule, Runtime
+from realm_abi.sandbox import GuestModule, Runtime, fibers_work
 
 from realm_reference.engine import Engine
 from realm_reference.model.compute import NUMPY, Compute
@@ -52,7 +52,7 @@ def orchestrator(
     Raises AssemblyError with one line when one of them cannot be used, or not for speculation with `draft`.
     The guest is checked first, because that is quick. The engine is closed at the end.
     """
-    runtime = Runtime(compiled=cache_folder() / "compiled-guests")
+    runtime = Runtime(compiled=cache_folder() / "compiled-guests", fibers=fibers_work())
     module = _guest(runtime, guest)
     try:
         model = load_model(model_name, compute)

@@ -13,7 +13,7 @@ import gguf
 import numpy as np
 import pytest
 from realm_abi.guests import guest_bytes
-from realm_abi.sandbox import Runtime
+from realm_abi.sandbox import Runtime, fibers_work
 from realm_reference.compute.cuda import cupy_arrays, cupy_fault
 from realm_reference.compute.numpy import Arrays, numpy_arrays
 from realm_reference.engine import Engine
@@ -244,6 +244,15 @@ def tiny_model(tiny_gguf: Path) -> Model:
     return load_model(tiny_gguf)
 
 
+@pytest.fixture(scope="session", params=["threads", "fibers"])
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    """Guests end alike on threads of their own and all on one."""
+    fibers = request.param == "fibers"
+    if fibers and not fibers_work():
+        pytest.skip("the installed wasmtime has no fibers for this host: the log says why")
+    return Runtime(fibers=fibers)
+
+
 class Server:
     """A server on a real loopback port, in the test's own event loop, with its inside at hand."""
 
@@ -301,7 +310,7 @@ async def start_server(tiny_model: Model) -> AsyncIterator[StartServer]:
         ) -> Server:
             set_up = ServerSettings(**{"http_port": 0, "drain_seconds": 5.0, **settings})
             served, metrics = model or tiny_model, Metrics()
-            runtime = Runtime()
+            runtime = Runtime(fibers=fibers_work())
             module = runtime.compile(guest if isinstance(guest, bytes) else guest_bytes(guest))
             engine = Engine(ArrayRunner(served.transformer), on_step=metrics.observe_step)
             orchestrator = Orchestrator(

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from realm_abi.errors import AbiError
 from realm_abi.sandbox import Runtime
+from realm_abi.steps import Answer, Steps, finish, settled
 from realm_harness.hostsuite.score import Hosts
 from realm_reference.engine import Engine, Session
 from realm_reference.model.array_runner import ArrayRunner
@@ -88,7 +89,7 @@ class Reference:
 
     async def _collect(self, request: GenerationRequest) -> tuple[str, str]:
         generation = Generation(WALL_SECONDS)
-        running = asyncio.to_thread(lambda: generation.end(self.runner.run(request, generation)))
+        running = asyncio.to_thread(lambda: generation.end(finish(self.runner.run(request, generation))))
         ended = asyncio.create_task(running)
         texts, failure = [], ""
         async for event in generation:
@@ -180,7 +181,7 @@ class ForkAlias(HostFunctionsV2):
     "attends-to-itself", "a decode sees only the tokens of its own call", "realm-defects 7", "EFFECT-001"
 )
 class OnlyItself(HostFunctionsV2):
-    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> int:
+    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> Steps[int]:
         target = self._session(session)
         if len(ids) and target.length:
             target.truncate(0)
@@ -189,9 +190,9 @@ class OnlyItself(HostFunctionsV2):
 
 @planted("appends-first", "a call that fails has appended a token", "realm-defects 2", "EFFECT-003")
 class AppendsFirst(HostFunctionsV2):
-    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> int:
+    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> Steps[int]:
         try:
-            return super().realm_forward(session, ids, logits, rows)
+            return (yield from super().realm_forward(session, ids, logits, rows))
         except AbiError:
             self._session(session).forward(np.array([5], np.uint32), 0)
             raise
@@ -201,14 +202,14 @@ class AppendsFirst(HostFunctionsV2):
     "wrapped-ids", "a token outside the vocabulary is taken for another", "realm-defects 3", "FORWARD-IDS-*"
 )
 class WrappedIds(HostFunctionsV2):
-    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> int:
+    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> Steps[int]:
         return super().realm_forward(session, ids % np.uint32(self._vocab_size), logits, rows)
 
 
 @planted("rows-are-reversed", "the last token's logits come first", "realm-defects 19", "EFFECT-007")
 class ReversedRows(HostFunctionsV2):
-    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> int:
-        answer = super().realm_forward(session, ids, logits, rows)
+    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> Steps[int]:
+        answer = yield from super().realm_forward(session, ids, logits, rows)
         part = logits[: rows * self._vocab_size]
         part[:] = part.reshape(rows, -1)[::-1].ravel()
         return answer
@@ -223,26 +224,28 @@ class AnyModel(HostFunctionsV2):
 @planted("fills-the-capacity", "what the result does not need is zeroed", "a copied buffer", "ENCODE-PTR-*")
 class FillsCapacity(HostFunctionsV2):
     def realm_encode(self, model: int, text: str, flags: int, out: U32, /) -> int:
-        count = super().realm_encode(model, text, flags, out)
+        count = settled(super().realm_encode(model, text, flags, out))
         out[count:] = 0
         return count
 
 
 @planted("nul-ends-the-text", "a NUL cuts the text", "realm-defects 13", "REQUEST-008")
 class CutAtNul(HostFunctionsV2):
-    def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> int:
+    def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> Answer:
         return super().realm_emit(session, token, text.partition("\0")[0], logprob, flags)
 
 
 @planted("trims-pieces", "spaces at the ends of a token's text are lost", "realm-defects 17", "REQUEST-009")
 class Trimmed(HostFunctionsV2):
-    def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> int:
+    def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> Answer:
         return super().realm_emit(session, token, text.strip(), logprob, flags)
 
 
 @planted("position-off-by-one", "positions are wrong after the first chunk", "realm-defects 9", "EFFECT-001")
 class PositionIgnored(HostFunctionsV1):
-    def realm_forward_layer(self, model_id: int, layer: int, hidden: F32, position: int, out: F32, /) -> int:
+    def realm_forward_layer(
+        self, model_id: int, layer: int, hidden: F32, position: int, out: F32, /
+    ) -> Steps[int]:
         shifted = max(position - 1, 0)
         return super().realm_forward_layer(model_id, layer, hidden, shifted, out)
 

@@ -7,7 +7,6 @@ import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from realm_abi.errors import AbiError
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime
+from realm_abi.steps import Steps, finish, until
 from realm_reference.engine import Engine
 from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
@@ -44,8 +44,9 @@ def engine(tiny_model: Model) -> Iterator[Engine]:
 
 
 @pytest.fixture
-async def guests(tiny_model: Model, engine: Engine) -> AsyncIterator[dict[str, Orchestrator]]:
-    runtime = Runtime()
+async def guests(
+    tiny_model: Model, engine: Engine, runtime: Runtime
+) -> AsyncIterator[dict[str, Orchestrator]]:
     guests = {
         name: Orchestrator(
             tiny_model, engine, runtime, runtime.compile(guest_bytes(name)), max_running=2, max_waiting=1
@@ -206,18 +207,21 @@ async def test_a_full_buffer_holds_the_guest_until_it_is_read(monkeypatch: pytes
     generation = Generation(wall_seconds=60)
     written: list[int] = []
 
-    def guest() -> None:
+    def guest() -> Steps[None]:
         for number in range(10):
-            generation.put(Token(str(number), number, None))
+            waiting = generation.put(Token(str(number), number, None))
+            if waiting is not None:
+                yield from until(waiting)
             written.append(number)
         generation.end(Finished(FinishReason.LENGTH, 1, 10))
 
-    thread = threading.Thread(target=guest)
-    thread.start()
-    await asyncio.sleep(0.1)
-    assert len(written) == 3
-    assert text_of([event async for event in generation]) == "0123456789"
-    await asyncio.to_thread(thread.join)
+    running = asyncio.create_task(asyncio.to_thread(finish, guest()))
+    while len(written) < 3:
+        await asyncio.sleep(0.001)
+    first = await generation.next_event()
+    assert len(written) <= 4, "the fourth finds room when the first is taken"
+    assert text_of([first, *[event async for event in generation]]) == "0123456789"
+    await running
 
 
 async def test_a_reader_that_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,9 +229,10 @@ async def test_a_reader_that_reads_nothing_is_given_up(monkeypatch: pytest.Monke
     generation = Generation(wall_seconds=60, stall_seconds=0.05)
     woken = threading.Event()
     generation.on_cancel(woken.set)
-    with ThreadPoolExecutor(1) as pool:
-        for number in range(2):
-            await asyncio.get_running_loop().run_in_executor(pool, generation.put, Token("x", number, None))
+    assert generation.put(Token("x", 0, None)) is None
+    waiting = generation.put(Token("x", 1, None))
+    assert waiting is not None
+    await asyncio.wrap_future(waiting)
     assert woken.is_set()
     assert generation.cause is not None
     assert generation.cause.kind is FailureKind.SLOW_READER

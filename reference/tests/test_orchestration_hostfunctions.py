@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode
+from realm_abi.steps import settled
 from realm_reference.engine import Engine
 from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
@@ -78,11 +79,11 @@ async def test_v2_fork_truncate_and_free(v2: HostFunctionsV2, tiny_model: Model)
     vocab = tiny_model.transformer.vocab_size
     first, second = np.zeros(vocab, np.float32), np.zeros(vocab, np.float32)
     session = v2.realm_session_open(MODEL)
-    v2.realm_forward(session, ids(5, 6, 7), first, 1)
+    settled(v2.realm_forward(session, ids(5, 6, 7), first, 1))
     fork = v2.realm_session_fork(session)
     assert fork != session
     assert v2.realm_session_truncate(fork, 2) == 0
-    assert v2.realm_forward(fork, ids(7), second, 1) == 1
+    assert settled(v2.realm_forward(fork, ids(7), second, 1)) == 1
     np.testing.assert_allclose(first, second, atol=1e-5)
     assert refused(lambda: v2.realm_session_open(MODEL)) is ErrorCode.limit_exceeded
     assert v2.realm_session_free(fork) == 0
@@ -126,7 +127,7 @@ async def test_a_guest_reaches_only_what_is_its_own(hosts: Hosts, v2: HostFuncti
         foreign = neighbour.realm_session_open(MODEL)
     v2.realm_session_open(MODEL)
     for call in (
-        lambda: v2.realm_forward(foreign, ids(1), np.zeros(0, np.float32), 0),
+        lambda: settled(v2.realm_forward(foreign, ids(1), np.zeros(0, np.float32), 0)),
         lambda: v2.realm_session_free(foreign),
         lambda: v2.realm_session_fork(foreign),
         lambda: v2.realm_emit(foreign, 5, "x", -1.0, 0),

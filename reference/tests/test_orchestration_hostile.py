@@ -109,11 +109,6 @@ def compile_guest(runtime: Runtime, body: str) -> GuestModule:
     return runtime.compile(bytes(wasmtime.wat2wasm(FRAME.replace("BODY", body))))
 
 
-@pytest.fixture(scope="module")
-def runtime() -> Runtime:
-    return Runtime()
-
-
 @pytest.fixture
 def engine(tiny_model: Model) -> Iterator[Engine]:
     engine = Engine(ArrayRunner(tiny_model.transformer))

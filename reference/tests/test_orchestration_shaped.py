@@ -11,6 +11,7 @@ import pytest
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime
+from realm_abi.steps import settled
 from realm_reference.engine import Engine
 from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
@@ -45,7 +46,7 @@ class Host:
 
     def forward(self, session: int, *tokens: int, rows: int = 1) -> np.ndarray:
         out = np.zeros(rows * self.vocab, np.float32)
-        self.calls.realm_forward(session, np.array(tokens, np.uint32), out, rows)
+        settled(self.calls.realm_forward(session, np.array(tokens, np.uint32), out, rows))
         return out.reshape(rows, self.vocab)
 
     def emit(self, session: int, token: int, *, stop: bool = False) -> int:
@@ -149,18 +150,18 @@ async def test_v1_takes_what_is_embedded_behind_its_first_text_for_the_answer(
     host, width = make(ShapedFunctionsV1, presence_penalty=2.0), tiny_model.config.hidden_size
     hidden, plain, shaped = (np.zeros(n, np.float32) for n in (width, host.vocab, host.vocab))
     hidden[0] = 1.0
-    host.calls.realm_embed_tokens(MODEL, np.array([5], np.uint32), np.zeros(width, np.float32))
-    host.calls.realm_compute_logits(MODEL, hidden, plain)
+    settled(host.calls.realm_embed_tokens(MODEL, np.array([5], np.uint32), np.zeros(width, np.float32)))
+    settled(host.calls.realm_compute_logits(MODEL, hidden, plain))
     host.calls.realm_stream_token("x")
-    host.calls.realm_embed_tokens(MODEL, np.array([9], np.uint32), np.zeros(width, np.float32))
-    host.calls.realm_compute_logits(MODEL, hidden, shaped)
+    settled(host.calls.realm_embed_tokens(MODEL, np.array([9], np.uint32), np.zeros(width, np.float32)))
+    settled(host.calls.realm_compute_logits(MODEL, hidden, shaped))
     assert np.flatnonzero(plain - shaped).tolist() == [9]
     assert (plain - shaped)[9] == pytest.approx(2.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("guest", ["v1", "v2"])
-async def test_a_prompt_of_ids_is_scored_as_it_is(tiny_model: Model, guest: str) -> None:
-    engine, runtime = Engine(ArrayRunner(tiny_model.transformer)), Runtime()
+async def test_a_prompt_of_ids_is_scored_as_it_is(tiny_model: Model, runtime: Runtime, guest: str) -> None:
+    engine = Engine(ArrayRunner(tiny_model.transformer))
     orchestrator = Orchestrator(tiny_model, engine, runtime, runtime.compile(guest_bytes(guest)))
     ids = tuple(tiny_model.tokenizer.encode(letter)[0] for letter in "hello")
     request = GenerationRequest(prompt_of_ids(tiny_model.tokenizer, ids), 0, score_prompt=True, logprobs=1)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from realm_abi.errors import AbiError, ErrorCode
+from realm_abi.steps import settled
 from realm_reference.engine import Engine
 from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model, load_model
@@ -94,7 +95,8 @@ class Guest:
         if name == "forward":
             logits = np.zeros(len(numbers) * self._vocab_size, np.float32)
             ids = np.asarray(numbers, np.uint32)
-            return self.host.realm_forward(session, ids, logits, len(numbers)), logits.tobytes()
+            answer = settled(self.host.realm_forward(session, ids, logits, len(numbers)))
+            return answer, logits.tobytes()
         if name == "truncate":
             return self.host.realm_session_truncate(session, numbers[0]), b""
         if name == "free":

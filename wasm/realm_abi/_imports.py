@@ -13,7 +13,7 @@ from realm_abi.contract import Function, load_contract
 from realm_abi.errors import ErrorCode
 from realm_abi.guard import Begun, Guarded, Raw, begin, bind, unsupported
 from realm_abi.hostapi import Dimensions, HostTrap
-from realm_abi.steps import Answer, Steps, finish
+from realm_abi.steps import Answer, Steps, settled
 
 Wrap = Callable[[Function, Guarded], Guarded]
 """Stands between the sandbox and a guarded host function: to record, to inject faults, to watch windows."""
@@ -84,10 +84,9 @@ class Imports:
                     raise HostTrap("an import was called before the module had started")
                 refused = allowance.cancelled and not works_cancelled
                 answer: Answer = cancelled if refused else begun(self.memory, *raw)
-                if not isinstance(answer, int):
-                    if later:
-                        return self._settled(answer)
-                    answer = finish(answer)
+                if later and not isinstance(answer, int):
+                    return self._rest(answer)
+                answer = settled(answer)
                 self.last_answer = answer
                 allowance.begin()
                 return answer
@@ -96,7 +95,7 @@ class Imports:
 
         return call
 
-    def _settled(self, steps: Steps[int]) -> Steps[int | str]:
+    def _rest(self, steps: Steps[int]) -> Steps[int | str]:
         """The rest of a call that takes long."""
         try:
             self.last_answer = yield from steps

@@ -26,7 +26,7 @@ from realm_abi._checks import (
 from realm_abi.contract import Function, Param
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.hostapi import Dimensions, HostTrap
-from realm_abi.steps import Answer, Steps, finish
+from realm_abi.steps import Answer, Steps, settled
 from realm_abi.structs import element_size
 
 __all__ = [
@@ -107,8 +107,7 @@ def bind(function: Function, implementation: Callable[..., Answer], host: Dimens
     begun = begin(function, implementation, host)
 
     def guarded(memory: Memory, *raw: Raw) -> int:
-        answer = begun(memory, *raw)
-        return answer if isinstance(answer, int) else finish(answer)
+        return settled(begun(memory, *raw))
 
     return guarded
 

@@ -18,6 +18,7 @@ import wasmtime
 
 from realm_abi._compiled import CompiledModules
 from realm_abi._epochs import EpochClock
+from realm_abi._fibertest import fibers_work
 from realm_abi._imports import Wrap
 from realm_abi._selftest import verify_raw_calls
 from realm_abi.contract import load_contract
@@ -45,6 +46,7 @@ __all__ = [
     "Runtime",
     "Wrap",
     "engine_config",
+    "fibers_work",
     "surface",
 ]
 
@@ -67,7 +69,7 @@ class Runtime:
     """One engine with its cache of compiled modules; safe to use from several threads.
 
     `compiled` is a folder that keeps them for the next process; it is made if it is not there. With `fibers`
-    (where `realm_abi.fibers` has them) many guests can run on one thread, by their `..._steps`.
+    (where `fibers_work`) many guests can run on one thread, by their `..._steps`.
     """
 
     def __init__(

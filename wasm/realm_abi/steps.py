@@ -51,6 +51,11 @@ def aside(work: Callable[[], T]) -> Steps[T]:
     return result
 
 
+def settled(answer: Answer) -> int:
+    """A host function's answer, for which the calling thread waits if it has to."""
+    return answer if isinstance(answer, int) else finish(answer)
+
+
 def finish(steps: Steps[T]) -> T:
     """Takes all steps on the calling thread, which waits where they wait."""
     try:

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 import wasmtime
 from numpy.typing import NDArray
-from realm_abi._fibertest import fibers_work
 from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.guests import guest_bytes
 from realm_abi.hostapi import F32, U8, U32
-from realm_abi.sandbox import GuestModule, Runtime
+from realm_abi.sandbox import GuestModule, Runtime, fibers_work
 
 HERE = Path(__file__).resolve().parent
 EOS = 0

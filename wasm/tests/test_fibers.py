@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import wasmtime
 from realm_abi import _fibers, _fibertest
-from realm_abi._fibertest import fibers_work
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.hostapi import F32, U32, HostTrap
-from realm_abi.sandbox import GuestFault, GuestModule, Instance, Limits, Runtime
+from realm_abi.sandbox import GuestFault, GuestModule, Instance, Limits, Runtime, fibers_work
 from realm_abi.steps import Answer, Aside, Steps, aside, finish, until
 
 pytestmark = pytest.mark.skipif(bool(_fibers.missing()), reason=f"no fibers here: {_fibers.missing()}")

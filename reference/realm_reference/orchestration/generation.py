@@ -1,6 +1,4 @@
-"""A running generation: a bounded buffer between the guest's thread, which fills it, and a coroutine, which
-reads it.
-"""
+"""A running generation: a bounded buffer between a guest, which fills it, and a coroutine, which reads it."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from typing import Final
 
 from realm_reference.engine import StepRecord
@@ -52,7 +51,8 @@ class Generation:
         self._steps_taken = 0
         self._wake = asyncio.Event()
         self._events: deque[Event] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._held: tuple[PromptScored | Token, Future[None]] | None = None  # what finds no room
         self._cause: Failed | None = None
         self._cancelled = False
         self._ended = False
@@ -73,12 +73,24 @@ class Generation:
     async def next_event(self) -> Event:
         """The next event, waiting for it. Safe to cancel (a timeout): no event is lost."""
         while True:
-            with self._changed:
-                if self._events:
-                    self._changed.notify_all()
-                    return self._events.popleft()
-                self._wake.clear()
+            with self._lock:
+                event = self._events.popleft() if self._events else None
+                held = self._take_held()
+                if event is None:
+                    self._wake.clear()
+            if held is not None:
+                held.set_result(None)
+            if event is not None:
+                return event
             await self._wake.wait()
+
+    def _take_held(self) -> Future[None] | None:
+        """Let the token in that waits for room, if there is one and some; its future, to be completed."""
+        if self._held is None or len(self._events) >= BUFFERED_TOKENS:
+            return None
+        (token, waiting), self._held = self._held, None
+        self._events.append(token)
+        return waiting
 
     # --------------------------------------------------------------------------------- from any thread
 
@@ -86,19 +98,21 @@ class Generation:
         """Stop the work: without a `cause` because nobody wants it any more, with one as a failure. Later
         calls do nothing.
         """
-        with self._changed:
+        with self._lock:
             if self._cancelled or self._ended:
                 return
             self._cancelled = True
             self._cause = cause
             callbacks, self._cancel_callbacks = self._cancel_callbacks, []
-            self._changed.notify_all()
+            held, self._held = self._held, None
+        if held is not None:
+            held[1].set_result(None)
         for callback in callbacks:
             callback()
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call `callback` (quick, from any thread) when the work is to stop; at once if it already is."""
-        with self._changed:
+        with self._lock:
             if not self._cancelled:
                 self._cancel_callbacks.append(callback)
                 return
@@ -117,7 +131,7 @@ class Generation:
     # ------------------------------------------------------------------------------- the guest's side
 
     def start(self) -> None:
-        """A guest thread has taken the request out of the queue."""
+        """A guest has taken the request out of the queue."""
         self.queue_seconds = (time.perf_counter_ns() - self.created_ns) / 1e9
 
     def stepped(self, record: StepRecord) -> None:
@@ -126,24 +140,38 @@ class Generation:
         if self._steps_taken <= FIRST_STEPS or self._steps_taken % LATER_STEPS == 0:
             self.steps.append(record)
 
-    def put(self, token: PromptScored | Token) -> None:
-        """Hand on a token, waiting while the buffer is full; a reader that takes nothing for too long is
-        given up.
+    def put(self, token: PromptScored | Token) -> Future[None] | None:
+        """Hand on a token. While the buffer is full it finds no room: then a future is completed when it has,
+        or when the work is to stop; no other may be handed on before. A reader that takes nothing for too
+        long is given up.
         """
-        with self._changed:
-            room = self._changed.wait_for(
-                lambda: len(self._events) < BUFFERED_TOKENS or self._cancelled, self._stall_seconds
-            )
-            if room and not self._cancelled:
+        with self._lock:
+            if self._cancelled:
+                return None
+            if len(self._events) < BUFFERED_TOKENS:
                 self._events.append(token)
-        if room:
+                waiting = None
+            else:
+                waiting = Future[None]()
+                self._held = (token, waiting)
+        if waiting is None:
             self._notify()
         else:
-            self.cancel(Failed(FailureKind.SLOW_READER, "The client does not read its answer."))
+            try:
+                self._loop.call_soon_threadsafe(self._expect_room, waiting)
+            except RuntimeError:  # the loop is gone, and with it whoever read
+                self.cancel()
+        return waiting
+
+    def _expect_room(self, waiting: Future[None]) -> None:
+        """On the event loop: the reader has so long to make room."""
+        stalled = Failed(FailureKind.SLOW_READER, "The client does not read its answer.")
+        giving_up = self._loop.call_later(self._stall_seconds, self.cancel, stalled)
+        waiting.add_done_callback(lambda _: self._notify(giving_up.cancel))
 
     def end(self, end: End) -> None:
         """The last event; whatever comes later is dropped."""
-        with self._changed:
+        with self._lock:
             if self._ended:
                 return
             self._ended = True

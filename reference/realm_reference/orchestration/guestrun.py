@@ -13,6 +13,7 @@ from realm_abi.errors import FinishReason as GuestReason
 from realm_abi.instance import GuestFault, Instance
 from realm_abi.requests import OptionsV1, OptionsV2
 from realm_abi.sandbox import GuestModule, Runtime
+from realm_abi.steps import Steps
 
 from realm_reference.engine import Engine
 from realm_reference.model.model import Model
@@ -61,7 +62,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class GuestRunner:
-    """Everything that all requests share; `run` is called on a guest's own thread."""
+    """Everything that all requests share."""
 
     model: Model
     engine: Engine
@@ -70,11 +71,11 @@ class GuestRunner:
     limits: GuestLimits
     sandboxes: Tally = field(default_factory=Tally)
 
-    def run(self, request: GenerationRequest, generation: Generation) -> End:
+    def run(self, request: GenerationRequest, generation: Generation) -> Steps[End]:
         """Run the guest to its end and say how it ended, whatever happens."""
         host = self._host(request, generation)
         try:
-            end = self._run(host, request, generation)
+            end = yield from self._run(host, request, generation)
         except Exception:
             log.exception("a generation failed in the host")
             end = Failed(FailureKind.INTERNAL, "The generation failed.")
@@ -95,19 +96,17 @@ class GuestRunner:
         host.host_loop = OwnLoop(self.model, self.engine, self.runtime, self.limits, generation, request)
         return host
 
-    def _run(self, host: HostFunctions, request: GenerationRequest, generation: Generation) -> End:
+    def _run(self, host: HostFunctions, request: GenerationRequest, generation: Generation) -> Steps[End]:
         try:
-            host.score_prompt()
+            yield from host.score_prompt()
             if request.max_tokens == 0:
                 return Finished(FinishReason.LENGTH, request.prompt.tokens, 0)
-            with (
-                self.sandboxes,
-                closing(self.runtime.instantiate(self.module, host, self.limits.sandbox)) as instance,
-            ):
+            starting = self.runtime.instantiate_steps(self.module, host, self.limits.sandbox)
+            with self.sandboxes, closing((yield from starting)) as instance:
                 generation.on_cancel(instance.cancel)
                 if isinstance(host, HostFunctionsV1):
-                    return self._run_v1(instance, host, request, generation)
-                return self._run_v2(instance, host, request)
+                    return (yield from self._run_v1(instance, host, request, generation))
+                return (yield from self._run_v2(instance, host, request))
         except GuestFault as fault:
             if not generation.cancelled:
                 log.warning("guest fault", extra={"fault": fault.kind, "detail": fault.message})
@@ -115,8 +114,9 @@ class GuestRunner:
         except AbiError as error:
             return _failure(error.code)
 
-    def _run_v2(self, instance: Instance, host: HostFunctionsV2, request: GenerationRequest) -> End:
-        code = instance.generate_v2(request.prompt.text, **v2_options(request, self.model))
+    def _run_v2(self, instance: Instance, host: HostFunctionsV2, request: GenerationRequest) -> Steps[End]:
+        options = v2_options(request, self.model)
+        code = yield from instance.generate_v2_steps(request.prompt.text, **options)
         tokens = host.completion_tokens()
         if code < 0:
             return _failure(ErrorCode(code))
@@ -129,8 +129,9 @@ class GuestRunner:
 
     def _run_v1(
         self, instance: Instance, host: HostFunctionsV1, request: GenerationRequest, generation: Generation
-    ) -> End:
-        text = instance.generate_v1(request.prompt.text, MODEL_HANDLE, v1_options(request, self.model))
+    ) -> Steps[End]:
+        options = v1_options(request, self.model)
+        text = yield from instance.generate_v1_steps(request.prompt.text, MODEL_HANDLE, options)
         if text and not host.streamed:
             generation.put(Token(text.decode("utf-8", "replace"), None, None, counted=False))
         tokens = host.completion_tokens()

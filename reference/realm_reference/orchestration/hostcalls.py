@@ -4,13 +4,14 @@ calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.hostapi import HandleKind
+from realm_abi.steps import Answer, Steps, aside, until
 
 from realm_reference.engine import Engine, Session
 from realm_reference.model.model import Model
@@ -23,6 +24,9 @@ from realm_reference.orchestration.scoring import score_prompt
 # The handle of the model that the request is for. A guest sees no other: handles are indices into its own
 # tables.
 MODEL_HANDLE: Final = 1
+
+# Characters or tokens, beyond which turning one into the other takes milliseconds.
+_LONG: Final = 2048
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -74,7 +78,7 @@ class HostCalls:
             session.free()
         self._sessions.clear()
 
-    def score_prompt(self) -> None:
+    def score_prompt(self) -> Steps[None]:
         """Tell the log probabilities of the prompt's own tokens, if the request wants them."""
         request = self._request
         if not request.score_prompt or request.logprobs is None:
@@ -83,10 +87,13 @@ class HostCalls:
         session = self._engine.open(request.tenant)
         self._generation.on_cancel(session.cancel)
         try:
-            scores = score_prompt(session, ids, request.logprobs)
+            count = request.logprobs
+            scores = yield from aside(lambda: score_prompt(session, ids, count))
         finally:
             session.free()
-        self._generation.put(PromptScored(tuple(ids), scores))
+        waiting = self._generation.put(PromptScored(tuple(ids), scores))
+        if waiting is not None:
+            yield from until(waiting)
 
     def _given_ids(self, text: str) -> list[int] | None:
         """The ids that the client gave for its prompt, when `text` is that prompt."""
@@ -123,6 +130,10 @@ class HostCalls:
     def _room_for_session(self) -> None:
         if len(self._sessions) >= self._limits.sessions:
             raise AbiError(ErrorCode.limit_exceeded, f"{self._limits.sessions} sessions a request")
+
+    def _soon(self, size: int, work: Callable[[], int]) -> Answer:
+        """The answer of work on so many characters or tokens, which other guests do not wait for."""
+        return work() if size <= _LONG else aside(work)
 
     def _decode(self, ids: NDArray[np.uint32], *, skip_special: bool) -> bytes:
         if len(ids) and int(ids.max()) >= self._vocab_size:

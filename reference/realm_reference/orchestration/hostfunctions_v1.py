@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from realm_abi.errors import AbiError, ErrorCode
+from realm_abi.steps import Answer, Steps, aside, until
 
 from realm_reference.engine import LayerSession
 from realm_reference.model.model import Model
@@ -24,7 +25,7 @@ U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
 F32 = NDArray[np.float32]
 
-HostLoop = Callable[[str, Mapping[str, Any]], tuple[bytes, int]]
+HostLoop = Callable[[str, Mapping[str, Any]], Steps[tuple[bytes, int]]]
 """A prompt and the fields of GenOptions to the whole text and its number of tokens; raises AbiError."""
 
 
@@ -88,7 +89,7 @@ class HostFunctionsV1(HostCalls):
         out_count[0], out_size[0] = len(tensors), sum(tensor.n_bytes for tensor in tensors)
         return 0
 
-    def realm_get_tensor(self, model_id: int, name: str, out: F32, /) -> int:
+    def realm_get_tensor(self, model_id: int, name: str, out: F32, /) -> Steps[int]:
         """Write a dequantised tensor; returns bytes. Its size is checked before anything is dequantised."""
         self._spend()
         self._own_model(model_id)
@@ -97,7 +98,8 @@ class HostFunctionsV1(HostCalls):
             raise AbiError(ErrorCode.not_found, "no tensor of that name")
         if file.count(name) > len(out):
             raise AbiError(ErrorCode.buffer_too_small, f"{file.count(name)} f32 do not fit in {len(out)}")
-        return 4 * put(file.tensor(name).reshape(-1), out)
+        tensor = yield from aside(lambda: file.tensor(name))
+        return 4 * put(tensor.reshape(-1), out)
 
     def realm_get_model_metadata(self, model_id: int, out: U8, /) -> int:
         """Write the model's shape as JSON; returns its bytes."""
@@ -127,55 +129,67 @@ class HostFunctionsV1(HostCalls):
             raise AbiError(ErrorCode.not_found, "no adapter of that id")
         return 0
 
-    def realm_encode_tokens(self, model_id: int, text: str, out: U32, /) -> int:
+    def realm_encode_tokens(self, model_id: int, text: str, out: U32, /) -> Answer:
         """Write token ids, BOS first (once); returns their count."""
         self._spend()
         self._own_model(model_id)
+        return self._soon(len(text), lambda: self._encode(text, out))
+
+    def _encode(self, text: str, out: U32) -> int:
         ids = self._given_ids(text)
         if ids is None:
             ids = encode_with_bos(self._model.tokenizer, text)
         return put(np.array(ids, np.uint32), out)
 
-    def realm_decode_tokens(self, model_id: int, ids: U32, out: U8, /) -> int:
+    def realm_decode_tokens(self, model_id: int, ids: U32, out: U8, /) -> Answer:
         """Write the raw bytes of tokens, control tokens left out; returns how many."""
         self._spend()
         self._own_model(model_id)
+        return self._soon(len(ids), lambda: self._spell(ids, out))
+
+    def _spell(self, ids: U32, out: U8) -> int:
         return put(np.frombuffer(self._decode(ids, skip_special=True), np.uint8), out)
 
-    def realm_embed_tokens(self, model_id: int, ids: U32, out: F32, /) -> int:
+    def realm_embed_tokens(self, model_id: int, ids: U32, out: F32, /) -> Steps[int]:
         """ids [T] -> out [T * D]; returns bytes."""
         self._spend()
         self._own_model(model_id)
-        embedded = self._session_of_instance().embed(ids)
+        embedded = yield from until(self._session_of_instance().start_embed(ids))
         self.embedded_tokens += len(ids)
         return 4 * put(embedded.reshape(-1), out)
 
-    def realm_forward_layer(self, model_id: int, layer: int, hidden: F32, position: int, out: F32, /) -> int:
+    def realm_forward_layer(
+        self, model_id: int, layer: int, hidden: F32, position: int, out: F32, /
+    ) -> Steps[int]:
         """hidden [T * D] at `position`... through one layer -> out [T * D]; returns bytes."""
         self._spend()
         self._own_model(model_id)
         rows = hidden.reshape(-1, self._model.config.hidden_size)
-        return 4 * put(self._session_of_instance().layer(layer, rows, position).reshape(-1), out)
+        after = yield from until(self._session_of_instance().start_layer(layer, rows, position))
+        return 4 * put(after.reshape(-1), out)
 
-    def realm_compute_logits(self, model_id: int, hidden: F32, out: F32, /) -> int:
+    def realm_compute_logits(self, model_id: int, hidden: F32, out: F32, /) -> Steps[int]:
         """hidden [D] -> out [V]; returns bytes."""
         self._spend()
         self._own_model(model_id)
-        return 4 * put(self._session_of_instance().logits(hidden.reshape(1, -1)).reshape(-1), out)
+        logits = yield from until(self._session_of_instance().start_logits(hidden.reshape(1, -1)))
+        return 4 * put(logits.reshape(-1), out)
 
-    def realm_stream_token(self, text: str, /) -> int:
+    def realm_stream_token(self, text: str, /) -> Answer:
         """Hand on the text of one token; returns 1 when the guest shall stop."""
         self._spend()
         self.streamed = True
         return self.output.stream(text)
 
-    def realm_host_generate(self, model_id: int, prompt: str, options: dict[str, Any], out: U8, /) -> int:
+    def realm_host_generate(
+        self, model_id: int, prompt: str, options: dict[str, Any], out: U8, /
+    ) -> Steps[int]:
         """Run the whole loop in the host; write the text and a NUL; returns their bytes."""
         self._spend()
         self._own_model(model_id)
         if self.host_loop is None:
             raise AbiError(ErrorCode.unsupported, "the host's own loop is not at hand here")
-        text, tokens = self.host_loop(prompt, options)
+        text, tokens = yield from self.host_loop(prompt, options)
         written = put(np.frombuffer(text + b"\0", np.uint8), out)
         self.hosted_tokens += tokens
         return written

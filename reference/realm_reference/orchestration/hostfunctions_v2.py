@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode
+from realm_abi.steps import Answer, Steps, until
 
 from realm_reference.orchestration.hostcalls import HostCalls, put
 
@@ -48,10 +49,13 @@ class HostFunctionsV2(HostCalls):
         )
         return put(np.frombuffer(info, np.uint8), out)
 
-    def realm_encode(self, model: int, text: str, flags: int, out: U32, /) -> int:
+    def realm_encode(self, model: int, text: str, flags: int, out: U32, /) -> Answer:
         """Write the text's token ids, unless `out` is empty; returns their count."""
         self._spend()
         self._own_model(model)
+        return self._soon(len(text), lambda: self._encode(text, flags, out))
+
+    def _encode(self, text: str, flags: int, out: U32) -> int:
         ids = self._given_ids(text)
         if ids is None:
             ids = self._model.tokenizer.encode(
@@ -59,10 +63,13 @@ class HostFunctionsV2(HostCalls):
             )
         return put(np.array(ids, np.uint32), out) if len(out) else len(ids)
 
-    def realm_decode(self, model: int, ids: U32, flags: int, out: U8, /) -> int:
+    def realm_decode(self, model: int, ids: U32, flags: int, out: U8, /) -> Answer:
         """Write the tokens' raw bytes, unless `out` is empty; returns how many."""
         self._spend()
         self._own_model(model)
+        return self._soon(len(ids), lambda: self._spell(ids, flags, out))
+
+    def _spell(self, ids: U32, flags: int, out: U8) -> int:
         text = self._decode(ids, skip_special=bool(flags & _SKIP_SPECIAL))
         return put(np.frombuffer(text, np.uint8), out) if len(out) else len(text)
 
@@ -92,10 +99,10 @@ class HostFunctionsV2(HostCalls):
         del self._sessions[session]
         return 0
 
-    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> int:
+    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> Steps[int]:
         """Append ids [T]; write the logits of the last `rows`, [rows * V]. Waits for the engine."""
         self._spend()
-        result = self._session(session).forward(ids, rows)
+        result = yield from until(self._session(session).start_forward(ids, rows))
         put(result.reshape(-1), logits)
         return rows
 
@@ -105,7 +112,7 @@ class HostFunctionsV2(HostCalls):
         self._session(session)
         raise AbiError(ErrorCode.unsupported, "there is no draft model")
 
-    def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> int:
+    def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> Answer:
         """Hand on one sampled token; returns 1 when the guest shall stop."""
         self._spend()
         self._session(session)

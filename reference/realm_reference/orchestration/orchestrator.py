@@ -1,11 +1,10 @@
-"""Requests in, generations out: a bounded pool of guest threads, before it a bounded line of each tenant."""
+"""Requests in, generations out: so many guests at a time, before them a bounded line of each tenant."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +12,11 @@ from typing import Final
 
 from realm_abi.interface import ModuleRejected
 from realm_abi.sandbox import GuestModule, Runtime
+from realm_abi.steps import Steps
 
 from realm_reference.engine import Engine
 from realm_reference.model.model import Model
+from realm_reference.orchestration.crews import Crew, Fibers, Threads
 from realm_reference.orchestration.events import End, Failed, FailureKind, Finished, FinishReason
 from realm_reference.orchestration.generation import Generation
 from realm_reference.orchestration.guestrun import GuestRunner, inexpressible_in_v1
@@ -42,10 +43,11 @@ class _Job:
 
 
 class Orchestrator:
-    """Runs each request on its own guest instance, on one of `max_running` threads; `max_waiting` more of
-    each tenant may queue (`Seats` says in which order, and what a tenant gets that has none running).
+    """Runs each request on its own guest instance, `max_running` at a time; `max_waiting` more of each tenant
+    may queue (`Seats` says in which order, and what a tenant gets that has none running).
 
-    A guest is straight-line code that blocks in its host calls, so it needs a thread while it runs.
+    A guest is straight-line code that waits in its host calls. With a runtime of fibers all of them do so on
+    one thread, otherwise each on its own.
     """
 
     def __init__(
@@ -63,7 +65,8 @@ class Orchestrator:
         self.limits = limits or GuestLimits()
         self._runner = GuestRunner(model, engine, runtime, module, self.limits)
         self._own_guests: Mapping[str, GuestRunner] = {}
-        self._pool = ThreadPoolExecutor(2 * max_running, thread_name_prefix="guest")
+        crew = Fibers if runtime.fibers else Threads
+        self._crew: Crew = crew(2 * max_running)
         self._seats: Seats[_Job] = Seats(max_running, max_waiting)
         self._lock = threading.Lock()
         self._live: set[Generation] = set()
@@ -102,7 +105,7 @@ class Orchestrator:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a thread now."""
+        """Requests that wait for others to end now."""
         return self._seats.waiting
 
     def prepare(self, text: str, tenant: str = "") -> Prompt:
@@ -147,17 +150,17 @@ class Orchestrator:
             await asyncio.sleep(0.02)
         for generation in list(self._live):
             generation.cancel(_SHUTDOWN)
-        await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self._crew.close)
 
     def _fill_seats(self) -> None:
         while (job := self._seats.next()) is not None:
-            self._pool.submit(self._run, job)
+            self._crew.start(self._run(job))
 
-    def _run(self, job: _Job) -> None:
+    def _run(self, job: _Job) -> Steps[None]:
         end: End = Failed(FailureKind.INTERNAL, "The generation failed.")
         try:
             job.generation.start()
-            end = job.runner.run(job.request, job.generation)
+            end = yield from job.runner.run(job.request, job.generation)
         finally:
             with self._lock:
                 self._seats.leave(job.request.tenant)

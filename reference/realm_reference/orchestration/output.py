@@ -5,9 +5,11 @@ believed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Final, Protocol
 
 from realm_abi.errors import AbiError, ErrorCode
+from realm_abi.steps import Answer, Steps, until
 
 from realm_reference.engine import StepRecord
 from realm_reference.orchestration.events import Failed, FailureKind, PromptScored, Token
@@ -27,8 +29,8 @@ class Sink(Protocol):
     def stepped(self, record: StepRecord) -> None:
         """The engine took a step for it."""
 
-    def put(self, token: PromptScored | Token) -> None:
-        """Take a token, or what comes before all."""
+    def put(self, token: PromptScored | Token) -> Future[None] | None:
+        """Take a token, or what comes before all; with a future, when that is done or nobody wants it."""
 
     def cancel(self, cause: Failed | None = None) -> None:
         """Stop the work."""
@@ -56,7 +58,7 @@ class Output:
         *,
         stop_token: bool,
         scores: TokenLogprobs | None = None,
-    ) -> int:
+    ) -> Answer:
         """ABI v2: one sampled token. Returns 0 to go on, 1 to stop."""
         if self._stopped:
             raise self.breach("it emitted a token after a stop token")
@@ -67,7 +69,7 @@ class Output:
         self._stopped = stop_token
         return self._hand_on(Token(text, token, logprob, counted=not stop_token, scores=scores))
 
-    def stream(self, text: str) -> int:
+    def stream(self, text: str) -> Answer:
         """ABI v1: the text of one token; one call more than max_tokens may carry what was held back."""
         late = self.tokens == self._max_tokens
         if late and self._stopped:
@@ -75,7 +77,7 @@ class Output:
         self._stopped = late
         return self._hand_on(Token(text, None, None, counted=not late))
 
-    def _hand_on(self, token: Token) -> int:
+    def _hand_on(self, token: Token) -> Answer:
         if token.counted and self.tokens >= self._max_tokens:
             raise self.breach(f"it emitted more than {self._max_tokens} tokens")
         size = len(token.text.encode())
@@ -83,7 +85,11 @@ class Output:
             raise self.breach(f"it emitted {size} bytes of text with one token")
         self.tokens += token.counted
         self.text_bytes += size
-        self._generation.put(token)
+        waiting = self._generation.put(token)
+        return int(self._generation.cancelled) if waiting is None else self._handed_on(waiting)
+
+    def _handed_on(self, waiting: Future[None]) -> Steps[int]:
+        yield from until(waiting)
         return int(self._generation.cancelled)
 
     def breach(self, what: str) -> AbiError:

@@ -16,6 +16,7 @@ from realm_abi.guests import guest_bytes
 from realm_abi.instance import GuestFault
 from realm_abi.requests import OptionsV1
 from realm_abi.sandbox import Runtime
+from realm_abi.steps import Steps
 
 from realm_reference.engine import Engine, StepRecord
 from realm_reference.model.model import Model
@@ -40,7 +41,7 @@ class OwnLoop:
     asker: Sink
     asked: GenerationRequest
 
-    def __call__(self, prompt: str, options: Mapping[str, Any]) -> tuple[bytes, int]:
+    def __call__(self, prompt: str, options: Mapping[str, Any]) -> Steps[tuple[bytes, int]]:
         """`options` are GenOptions' fields; returns the text and its number of tokens.
 
         Raises AbiError: `context_full` for a prompt that leaves no room, `invalid_argument` for an empty one,
@@ -51,9 +52,11 @@ class OwnLoop:
         host = functions(self.model, self.engine, request, _Quiet(self.asker), self.limits)
         module = self.runtime.compile(guest_bytes("v1"))
         try:
-            with closing(self.runtime.instantiate(module, host, self.limits.sandbox)) as instance:
+            starting = self.runtime.instantiate_steps(module, host, self.limits.sandbox)
+            with closing((yield from starting)) as instance:
                 self.asker.on_cancel(instance.cancel)
-                text = instance.generate_v1(prompt, MODEL_HANDLE, self._options(request, options))
+                given = self._options(request, options)
+                text = yield from instance.generate_v1_steps(prompt, MODEL_HANDLE, given)
         except GuestFault as fault:
             code = ErrorCode.cancelled if self.asker.cancelled else ErrorCode.internal
             raise AbiError(code, f"the host's own loop: {fault.message}") from None

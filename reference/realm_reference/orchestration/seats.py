@@ -1,4 +1,4 @@
-"""Which waiting request gets a guest's thread next. Fair to tenants: nobody waits behind another's flood."""
+"""Which waiting request gets a guest next. Fair to tenants: nobody waits behind another's flood."""
 
 from __future__ import annotations
 

@@ -6,11 +6,13 @@ Generations that ask for neither run on the plain ones, and cost what they did b
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from realm_abi.errors import AbiError, ErrorCode
+from realm_abi.steps import Answer, Steps, aside
 
 from realm_reference.orchestration.events import Failed, FailureKind
 from realm_reference.orchestration.grammar import GrammarFault
@@ -29,6 +31,13 @@ class _Shaped(HostCalls):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._shaper = Shaper(self._request)
+
+    def _aside(self, shape: Callable[[], None]) -> Steps[None]:
+        """Logits are shaped where other guests do not wait for it: a grammar may take its time."""
+        try:
+            yield from aside(shape)
+        except GrammarFault:
+            raise self._too_complex() from None
 
     def _too_complex(self) -> AbiError:
         message = "The response format needs more work for a token than this server allows."
@@ -67,18 +76,16 @@ class ShapedFunctionsV2(_Shaped, HostFunctionsV2):
         del self._trails[session]
         return answer
 
-    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> int:
+    def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> Steps[int]:
         """As the plain one; what it wrote is then shaped where it lies."""
         given = ids.copy()  # a guest's window for the logits may be the one of the ids
-        answer = super().realm_forward(session, ids, logits, rows)
+        answer = yield from super().realm_forward(session, ids, logits, rows)
         written = logits[: rows * self._vocab_size].reshape(rows, self._vocab_size)
-        try:
-            self._shaper.forwarded(self._trails[session], given, written)
-        except GrammarFault:
-            raise self._too_complex() from None
+        trail = self._trails[session]
+        yield from self._aside(lambda: self._shaper.forwarded(trail, given, written))
         return answer
 
-    def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> int:
+    def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> Answer:
         """As the plain one, with the log probabilities of the host's own making."""
         self._spend()
         self._session(session)
@@ -104,23 +111,21 @@ class ShapedFunctionsV1(_Shaped, HostFunctionsV1):
         super().__init__(*arguments)
         self._trail = Trail()
 
-    def realm_embed_tokens(self, model_id: int, ids: U32, out: F32, /) -> int:
+    def realm_embed_tokens(self, model_id: int, ids: U32, out: F32, /) -> Steps[int]:
         """As the plain one; the trail gets the tokens."""
         given = ids.tolist()
-        answer = super().realm_embed_tokens(model_id, ids, out)
+        answer = yield from super().realm_embed_tokens(model_id, ids, out)
         self._trail.tokens += given
         return answer
 
-    def realm_compute_logits(self, model_id: int, hidden: F32, out: F32, /) -> int:
+    def realm_compute_logits(self, model_id: int, hidden: F32, out: F32, /) -> Steps[int]:
         """As the plain one; what it wrote is then shaped where it lies."""
-        answer = super().realm_compute_logits(model_id, hidden, out)
-        try:
-            self._shaper.process(self._trail.tokens, out[: self._vocab_size])
-        except GrammarFault:
-            raise self._too_complex() from None
+        answer = yield from super().realm_compute_logits(model_id, hidden, out)
+        written = out[: self._vocab_size]
+        yield from self._aside(lambda: self._shaper.process(self._trail.tokens, written))
         return answer
 
-    def realm_stream_token(self, text: str, /) -> int:
+    def realm_stream_token(self, text: str, /) -> Answer:
         """As the plain one; the first text begins the answer."""
         self._shaper.begin_answer(self._trail)
         return super().realm_stream_token(text)
