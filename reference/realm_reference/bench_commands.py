@@ -9,7 +9,13 @@ from typing import Any
 
 import click
 
-from realm_reference.command_options import CannotStart, limit_threads
+from realm_reference.command_options import (
+    DEFAULT_MODEL,
+    CannotStart,
+    chosen_compute,
+    compute_options,
+    limit_threads,
+)
 
 
 @click.group()
@@ -105,6 +111,64 @@ def fairness(
         result = asyncio.run(run(settings))
     except BenchError as error:
         raise CannotStart(str(error)) from None
+    click.echo("\n".join(table(result)))
+    if output is not None:
+        _write(result, output)
+
+
+@bench.command()
+@compute_options
+@click.option(
+    "--model", default=DEFAULT_MODEL, show_default=True, help="A known model (realm models) or a GGUF file."
+)
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(1, 256),
+    multiple=True,
+    default=(1, 8, 32),
+    show_default=True,
+    help="Sequences at once; may be given several times.",
+)
+@click.option("--tokens", type=click.IntRange(2), default=48, show_default=True, help="Tokens a generation.")
+@click.option("--repeat", type=click.IntRange(1), default=5, show_default=True, help="Rounds; medians count.")
+@click.option(
+    "--tenants", type=click.IntRange(1, 256), default=64, show_default=True, help="As many as guests."
+)
+@click.option(
+    "--sessions", type=click.IntRange(0), default=0, show_default=True, help="Random sessions, to find leaks."
+)
+@click.option("--seed", type=click.IntRange(0), default=7, show_default=True, help="Of the random sessions.")
+@click.option(
+    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
+)
+def engine(
+    *,
+    model: str,
+    batches: tuple[int, ...],
+    tokens: int,
+    repeat: int,
+    tenants: int,
+    sessions: int,
+    seed: int,
+    output: Path | None,
+    **compute: Any,
+) -> None:
+    """Measure the engine: what batching, guests and many tenants cost, beside the model alone.
+
+    The same tokens go through the model alone, through the engine without guests, and with a guest for each
+    sequence, in turns. Then as many guests run as one tenant's and as a tenant's each.
+    """
+    chosen = chosen_compute(compute)
+    from realm_reference.bench.engine import Settings, run, table
+    from realm_reference.model.errors import ModelError
+    from realm_reference.model.model import load_model
+
+    try:
+        loaded = load_model(model, chosen)
+    except ModelError as error:
+        raise CannotStart(str(error)) from None
+    result = run(Settings(batches, tokens, repeat, tenants, sessions, seed), loaded)
     click.echo("\n".join(table(result)))
     if output is not None:
         _write(result, output)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from realm_abi.sandbox import Runtime
+from realm_reference.bench import sessions, tenants
 from realm_reference.bench.nullhost import NullHost, Shape
 from realm_reference.bench.plainloop import SAMPLINGS, generate
 from realm_reference.bench.tokens import WAYS, TokenBench
@@ -108,3 +109,47 @@ def test_bench_fairness_measures_a_light_tenant_beside_a_flood(tiny_gguf: Path, 
 def test_bench_fairness_without_a_model_is_one_line() -> None:
     result = CliRunner().invoke(bench, ["fairness", "--model", "nothing.gguf", "--rounds", "1"])
     assert (result.exit_code, result.output.strip()) == (2, "Error: realm serve did not start")
+
+
+def test_the_engine_is_measured_with_all_that_it_says(tiny_gguf: Path, tmp_path: Path) -> None:
+    output = tmp_path / "engine.json"
+    quick = (
+        "--batch",
+        "1",
+        "--batch",
+        "2",
+        "--tokens",
+        "4",
+        "--repeat",
+        "1",
+        "--tenants",
+        "3",
+        "--sessions",
+        "60",
+    )
+    command = ["engine", "--model", str(tiny_gguf), "--compute", "numpy", *quick, "--json", str(output)]
+    result = CliRunner().invoke(bench, command)
+    assert result.exit_code == 0, result.output
+    figures = json.loads(output.read_text())
+    assert figures["schema"] == "realm-bench-engine/1"
+    assert [cost["batch"] for cost in figures["batches"]] == [1, 2]
+    assert all(cost[what] > 0 for cost in figures["batches"] for what in ("model", "engine", "guests"))
+    assert figures["tenants"]["tenants"] == 3
+    assert 0 < figures["tenants"]["jain"] <= 1
+    for name in ("engine %", "a ratio of 0.97", "Jain's index of 0.95", "a tenant's own", "pages_held"):
+        assert name in result.output
+
+
+def test_no_session_leaves_anything_behind() -> None:
+    left = sessions.measure(800, seed=3)
+    assert left.sessions >= 800
+    assert left.preemptions > 0
+    assert left.prefix_hit_tokens > 0
+    assert (left.wrong, left.pages_held, left.sessions_open) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("shares", "index"), [([5, 5, 5], 1.0), ([3, 0, 0], 1 / 3), ([2, 1], 0.9), ([0, 0], 0.0)]
+)
+def test_jains_index(shares: list[float], index: float) -> None:
+    assert tenants.jain(shares) == pytest.approx(index)

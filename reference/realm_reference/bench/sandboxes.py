@@ -52,20 +52,20 @@ def measure(shape: Shape, alive: int, repeat: int) -> SandboxCost:
     with ExitStack() as stack:
         starts = []
         gc.collect()
-        before = _memory()
+        before = memory()
         instances = []
         for _ in range(max(2, alive)):
             began = time.perf_counter_ns()
             instance = runtime.instantiate(module, NullHost(shape, logits))
             starts.append((time.perf_counter_ns() - began) / 1e3)
             instances.append(stack.enter_context(closing(instance)))
-        idle = _memory()
+        idle = memory()
         used = instances[:USED]
         for instance in used:
             answer = instance.generate_v2("a prompt", model=1, max_tokens=2, temperature=1.0, top_k=40)
             if answer != FinishReason.max_tokens:
                 raise RuntimeError(f"the guest ended with {answer}")
-        after = _memory()
+        after = memory()
     return SandboxCost(
         compile_ms=compile_ms,
         serialized_bytes=len(compiled),
@@ -89,7 +89,7 @@ def _median_ms(action: Callable[[], object], repeat: int) -> float:
     return statistics.median(times)
 
 
-def _memory() -> dict[str, int]:
+def memory() -> dict[str, int]:
     """This process's sizes in KiB by their names in Linux; empty elsewhere."""
     status = Path("/proc/self/status")
     lines = status.read_text("utf-8").splitlines() if status.exists() else []
