@@ -9,7 +9,13 @@ from typing import Any
 
 import click
 
-from realm_reference.command_options import CannotStart, limit_threads
+from realm_reference.command_options import (
+    DEFAULT_MODEL,
+    CannotStart,
+    chosen_compute,
+    compute_options,
+    limit_threads,
+)
 
 
 @click.group()
@@ -115,42 +121,57 @@ def fairness(
 @click.option(
     "--model", default=DEFAULT_MODEL, show_default=True, help="A known model (realm models) or a GGUF file."
 )
-@click.option("--draft-model", metavar="MODEL", help="What guesses, as for realm serve.")
-@click.option("--draft-tokens", type=click.IntRange(1, 16), default=4, show_default=True, help="At a time.")
-@click.option("--tokens", type=click.IntRange(1), default=10_000, show_default=True, help="In all.")
-@click.option("--length", type=click.IntRange(1), default=128, show_default=True, help="Tokens of a text.")
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(1, 256),
+    multiple=True,
+    default=(1, 8, 32),
+    show_default=True,
+    help="Sequences at once; may be given several times.",
+)
+@click.option("--tokens", type=click.IntRange(2), default=48, show_default=True, help="Tokens a generation.")
+@click.option("--repeat", type=click.IntRange(1), default=5, show_default=True, help="Rounds; medians count.")
+@click.option(
+    "--tenants", type=click.IntRange(1, 256), default=64, show_default=True, help="As many as guests."
+)
+@click.option(
+    "--sessions", type=click.IntRange(0), default=0, show_default=True, help="Random sessions, to find leaks."
+)
+@click.option("--seed", type=click.IntRange(0), default=7, show_default=True, help="Of the random sessions.")
 @click.option(
     "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
 )
-def drafts(
+def engine(
     *,
     model: str,
-    draft_model: str | None,
-    draft_tokens: int,
+    batches: tuple[int, ...],
     tokens: int,
-    length: int,
+    repeat: int,
+    tenants: int,
+    sessions: int,
+    seed: int,
     output: Path | None,
     **compute: Any,
 ) -> None:
-    """Hold speculation to plain decoding: the same tokens, bit for bit, and how much sooner they come.
+    """Measure the engine: what batching, guests and many tenants cost, beside the model alone.
 
-    Every text is generated with guesses and without, in turns. Exit code 1 if any of them differs.
+    The same tokens go through the model alone, through the engine without guests, and with a guest for each
+    sequence, in turns. Then as many guests run as one tenant's and as a tenant's each.
     """
     chosen = chosen_compute(compute)
-    from realm_reference.assembly import AssemblyError, Draft, orchestrator
-    from realm_reference.bench.drafts import Settings, as_json, run, table
+    from realm_reference.bench.engine import Settings, run, table
+    from realm_reference.model.errors import ModelError
+    from realm_reference.model.model import load_model
 
-    settings = Settings(tokens, length, draft_tokens)
     try:
-        with orchestrator(model, "v2", compute=chosen, draft=Draft(draft_model)) as (engine, guests):
-            rows = asyncio.run(run(settings, engine, guests))
-    except AssemblyError as error:
+        loaded = load_model(model, chosen)
+    except ModelError as error:
         raise CannotStart(str(error)) from None
-    click.echo("\n".join(table(settings, rows)))
+    result = run(Settings(batches, tokens, repeat, tenants, sessions, seed), loaded)
+    click.echo("\n".join(table(result)))
     if output is not None:
-        _write(as_json(settings, rows), output)
-    if any(row.differing for row in rows):
-        raise SystemExit(1)
+        _write(result, output)
 
 
 def _write(result: dict[str, Any], output: Path) -> None:
