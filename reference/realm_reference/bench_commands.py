@@ -174,6 +174,49 @@ def engine(
         _write(result, output)
 
 
+@bench.command()
+@compute_options
+@click.option(
+    "--model", default=DEFAULT_MODEL, show_default=True, help="A known model (realm models) or a GGUF file."
+)
+@click.option("--draft-model", metavar="MODEL", help="What guesses, as for realm serve.")
+@click.option("--draft-tokens", type=click.IntRange(1, 16), default=4, show_default=True, help="At a time.")
+@click.option("--tokens", type=click.IntRange(1), default=10_000, show_default=True, help="In all.")
+@click.option("--length", type=click.IntRange(1), default=128, show_default=True, help="Tokens of a text.")
+@click.option(
+    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
+)
+def drafts(
+    *,
+    model: str,
+    draft_model: str | None,
+    draft_tokens: int,
+    tokens: int,
+    length: int,
+    output: Path | None,
+    **compute: Any,
+) -> None:
+    """Hold speculation to plain decoding: the same tokens, bit for bit, and how much sooner they come.
+
+    Every text is generated with guesses and without, in turns. Exit code 1 if any of them differs.
+    """
+    chosen = chosen_compute(compute)
+    from realm_reference.assembly import AssemblyError, Draft, orchestrator
+    from realm_reference.bench.drafts import Settings, as_json, run, table
+
+    settings = Settings(tokens, length, draft_tokens)
+    try:
+        with orchestrator(model, "v2", compute=chosen, draft=Draft(draft_model)) as (engine, guests):
+            rows = asyncio.run(run(settings, engine, guests))
+    except AssemblyError as error:
+        raise CannotStart(str(error)) from None
+    click.echo("\n".join(table(settings, rows)))
+    if output is not None:
+        _write(as_json(settings, rows), output)
+    if any(row.differing for row in rows):
+        raise SystemExit(1)
+
+
 def _write(result: dict[str, Any], output: Path) -> None:
     try:
         output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
