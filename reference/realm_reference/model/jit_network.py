@@ -6,6 +6,7 @@ import numpy as np
 
 from realm_reference.compute.jit.layout import LANES
 from realm_reference.compute.jit.matrix import MATRIX, describe
+from realm_reference.compute.jit.multiply import kernel_address
 from realm_reference.compute.jit.state import Counts, Floats, Matrices, Network, padded
 from realm_reference.model.config import LlamaConfig
 from realm_reference.model.packed_weights import PackedLayer, PackedWeights
@@ -26,6 +27,7 @@ def new_network(config: LlamaConfig, weights: PackedWeights, int8: bool) -> Netw
         gelu=config.activation == "gelu",
         post_norms=config.post_norms,
         int8=int8,
+        kernel=kernel_address(),
         embedding=np.array([describe(weights.embedding)], MATRIX),
         unembedding=np.array([describe(weights.unembedding)], MATRIX),
         matrices=matrices,

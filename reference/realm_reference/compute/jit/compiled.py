@@ -3,9 +3,9 @@
 Nothing is compiled with fast-math: a sum is added up in the order in which it is written, so its bits depend
 neither on the vectors of the machine nor on what else is computed beside it.
 
-What is called from Python is an `entry_point`, and only that is cached on disk: the functions below it are
-compiled into it. Numba looks at the entry point's own file alone to see whether its copy is stale, so the
-cache folder's name has to change with every file of this package and with the CPU (see the cache's owner).
+Entry points and kernels alone are cached on disk: the functions below them are compiled into them. Numba
+looks at their own files alone to see whether its copy is stale, so the cache folder's name changes with every
+file of this package and with the processor (`code_cache`).
 """
 
 from __future__ import annotations
@@ -44,6 +44,21 @@ def entry_point(function: Function) -> Function:
     interpreter.
     """
     return cast("Function", _njit(nogil=True, error_model="numpy", cache=True)(function))
+
+
+def kernel(n_arguments: int) -> Callable[[Function], Function]:
+    """Compile a function of so many integers that compiled code calls by its `address`, and keep it on disk.
+
+    A function that is called plainly is compiled into each of its callers, and with them into theirs; this
+    one only once.
+    """
+    signature = numba.types.void(*[numba.types.intp] * n_arguments)
+    options: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+
+    def decorate(function: Function) -> Function:
+        return cast("Function", numba.cfunc(signature, cache=True, **options)(function))
+
+    return decorate
 
 
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:

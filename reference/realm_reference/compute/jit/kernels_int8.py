@@ -8,7 +8,7 @@ which takes back that eight-bit weights are stored 128 too high.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -60,15 +60,23 @@ def int8_kernel(n: int) -> Kernel:
 
     @compiled
     def kernel(
-        matrix: Any, tile: int, x: int, x_stride: int, notes: int, notes_stride: int, y: int, y_stride: int
+        kind: int,
+        address: int,
+        blocks: int,
+        tile: int,
+        x: int,
+        x_stride: int,
+        notes: int,
+        notes_stride: int,
+        y: int,
+        y_stride: int,
     ) -> None:
-        blocks = matrix.blocks
-        if matrix.kind == IS_FOUR:
-            at = matrix.address + tile * blocks * FOUR_BYTES
+        if kind == IS_FOUR:
+            at = address + tile * blocks * FOUR_BYTES
             four_bit(at, blocks, x, x_stride, notes, notes_stride, y, y_stride)
         else:
-            quads = QUADS if matrix.kind == IS_EIGHT else HALF_QUADS
-            at = matrix.address + tile * blocks * (quads + 1) * VECTOR
+            quads = QUADS if kind == IS_EIGHT else HALF_QUADS
+            at = address + tile * blocks * (quads + 1) * VECTOR
             eight_bit(at, blocks, quads, x, x_stride, notes, notes_stride, y, y_stride)
 
     return kernel

@@ -9,7 +9,7 @@ from realm_reference.compute.jit.compiled import compiled, inlined
 from realm_reference.compute.jit.kernels_int8 import round_blocks
 from realm_reference.compute.jit.layout import BLOCK, LANES
 from realm_reference.compute.jit.matrix import IS_DENSE
-from realm_reference.compute.jit.multiply import multiply_exact, multiply_int8
+from realm_reference.compute.jit.multiply import multiply
 from realm_reference.compute.jit.state import Task
 
 
@@ -53,9 +53,10 @@ def multiply_share(t: Task, matrix: Any, x: Any, n: int, y: int, y_stride: int) 
     first, last = share(t, matrix)
     notes = t.work.own_notes[t.rank]
     if t.net.int8 and matrix.kind != IS_DENSE:
-        multiply_int8(matrix, first, last, t.work.own_codes[t.rank], notes, n, y, y_stride)
+        codes = t.work.own_codes[t.rank]
+        multiply(t.net.kernel, True, matrix, first, last, codes, notes, n, y, y_stride)
     else:
-        multiply_exact(matrix, first, last, x, notes, n, y, y_stride)
+        multiply(t.net.kernel, False, matrix, first, last, x, notes, n, y, y_stride)
 
 
 @compiled
@@ -66,9 +67,9 @@ def _adapt(t: Task, factors: Any, matrix: Any, x: Any, y: Any) -> None:
     low, delta, notes = t.work.own_factor[t.rank], t.work.own_delta[t.rank], t.work.own_notes[t.rank]
     for i in range(low.shape[1]):
         low[0, i] = 0
-    multiply_exact(a, 0, a.tiles, x, notes, 1, low.ctypes.data, 0)
+    multiply(t.net.kernel, False, a, 0, a.tiles, x, notes, 1, low.ctypes.data, 0)
     first, last = share(t, matrix)
-    multiply_exact(b, first, last, low, notes, 1, delta.ctypes.data, 0)
+    multiply(t.net.kernel, False, b, first, last, low, notes, 1, delta.ctypes.data, 0)
     start = first * LANES
     out = y.ctypes.data + (matrix.column + start) * 4
     arithmetic.accumulate(delta.ctypes.data + start * 4, (last - first) * LANES, out)

@@ -45,6 +45,7 @@ class Network(NamedTuple):
     attention_scale: float
     gelu: bool  # and if not, SiLU
     int8: bool  # activations of coded matrices are rounded to eight bits
+    kernel: int  # of matrix products: its address
     embedding: Matrices  # MATRIX [1]: tokens are its outputs
     unembedding: Matrices  # MATRIX [1]
     matrices: Matrices  # MATRIX [layers, 7]

@@ -43,17 +43,17 @@ F32: Final = np.float32
 @entry_point
 def run(t: Task) -> None:
     """Rank 0: one step, together with all others. The others: steps, until the order says that it ends."""
-    if t.rank == 0:
-        for rank in range(1, t.ranks):
-            ring(t.work.bells, rank)
-        if not t.order.ends[0]:
-            _share(t)
-        return
     while True:
-        sleep(t.work.bells, t.rank)
+        if t.rank:
+            sleep(t.work.bells, t.rank)
+        else:
+            for rank in range(1, t.ranks):
+                ring(t.work.bells, rank)
         if t.order.ends[0]:
             return
         _share(t)
+        if not t.rank:
+            return
 
 
 @compiled
