@@ -7,6 +7,7 @@
 #include "realm_abi.h"
 
 #define MOST 16u /* of more guesses hardly one is kept, and each takes a row of logits */
+#define LONGEST_PAUSE 15u
 
 int32_t drafts_open(Drafts *drafts, uint32_t most, uint32_t longest, uint32_t vocab_size, const uint32_t *prompt,
                     uint32_t count) {
@@ -42,6 +43,15 @@ static int32_t guess(Drafts *drafts, uint32_t session, uint32_t room) {
   return found ? (int32_t)found : ask_host(drafts, session, room);
 }
 
+/* Where guesses come to nothing there are fewer of them: a pause that doubles, until one comes true. */
+static int is_resting(Drafts *drafts) {
+  if (drafts->guessed) {
+    drafts->rest = drafts->kept ? 0 : drafts->pause;
+    drafts->pause = drafts->kept ? 0 : drafts->pause < LONGEST_PAUSE ? 2 * drafts->pause + 1 : LONGEST_PAUSE;
+  }
+  return drafts->rest && drafts->rest--;
+}
+
 /* The session forgets the guesses that were not sampled; then the token and new guesses are fed. */
 static int32_t feed(Drafts *drafts, uint32_t session, uint32_t token, uint32_t position, uint32_t left) {
   if (drafts->kept < drafts->guessed) {
@@ -49,8 +59,9 @@ static int32_t feed(Drafts *drafts, uint32_t session, uint32_t token, uint32_t p
     if (error < 0) return error;
   }
   drafts->fed[0] = token;
+  uint32_t room = is_resting(drafts) ? 0 : left - 1;
   drafts->guessed = drafts->kept = 0;
-  int32_t guessed = guess(drafts, session, left - 1);
+  int32_t guessed = guess(drafts, session, room);
   if (guessed < 0) return guessed;
   uint32_t rows = 1 + (uint32_t)guessed;
   int32_t answer = realm_forward(session, offset_of(drafts->fed), rows, offset_of(drafts->rows), rows,

@@ -14,6 +14,8 @@ typedef struct {
   float *rows;         /* [1 + most, vocab_size] the logits after each of them */
   uint32_t guessed;    /* guesses that the session holds, */
   uint32_t kept;       /* and how many of them have been sampled since */
+  uint32_t pause;      /* forwards without guesses after the next ones that are all wrong, */
+  uint32_t rest;       /* and how many are left of such a pause */
 } Drafts;
 
 /* For a prompt's tokens and up to `most` guesses at a time. Answers 0 or out_of_memory. */

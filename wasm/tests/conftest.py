@@ -70,7 +70,7 @@ class Units:
 def units(guest_build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Units:
     """The guest's parts, built with the tests' exports."""
     output = tmp_path_factory.mktemp("units") / "units.wasm"
-    sources = [f"{name}.c" for name in (*guest_build.COMMON, "json")]
+    sources = [f"{name}.c" for name in (*guest_build.COMMON, "json", "lookup")]
     guest_build.compile_guest(sources, output, extra=[HERE / "guest_units.c"])
     return Units(output.read_bytes())
 

@@ -1,6 +1,7 @@
 /* Parts of the guest, exported one by one for its tests. */
 #include "filter.h"
 #include "json.h"
+#include "lookup.h"
 #include "memory.h"
 #include "numeric.h"
 #include "output.h"
@@ -62,4 +63,9 @@ REALM_EXPORT(unit_output_taken) void unit_output_taken(void) { output_taken(&out
 REALM_EXPORT(unit_json_u32) int64_t unit_json_u32(const uint8_t *text, uint32_t size, const char *key) {
   uint32_t value;
   return json_u32(text, size, key, &value) ? (int64_t)value : -1;
+}
+
+REALM_EXPORT(unit_lookup) uint32_t unit_lookup(const uint32_t *text, uint32_t count, uint32_t longest, uint32_t *guesses,
+                                               uint32_t room) {
+  return lookup(text, count, longest, guesses, room);
 }
