@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from realm_abi.errors import AbiError
 
 from realm_reference.model.errors import ChatTemplateError
 from realm_reference.pipelines import Sampling, Step, StepFailed, Usage
@@ -29,7 +30,10 @@ class LocalModel:
         from realm_reference.orchestration import Failed, Finished, Token
 
         request = await asyncio.to_thread(self._request, step, prompt)
-        generation = self._orchestrator.submit(request)
+        try:
+            generation = self._orchestrator.submit(request)
+        except AbiError as error:
+            raise StepFailed(error.detail) from None
         try:
             async for event in generation:
                 if isinstance(event, Token):
@@ -56,7 +60,7 @@ class LocalModel:
             raise StepFailed(
                 f"its prompt has {prompt.tokens} tokens; the context holds {model.context_length}"
             )
-        return GenerationRequest(prompt=prompt, **step.sampling.within(room))
+        return GenerationRequest(prompt=prompt, adapter=step.adapter or "", **step.sampling.within(room))
 
 
 class NoServer(Exception):
@@ -75,7 +79,9 @@ class RemoteServer:
         """Continue a step's prompt; StepFailed says what the server said."""
         path = "/v1/chat/completions" if step.chat else "/v1/completions"
         message = {"messages": [{"role": "user", "content": prompt}]} if step.chat else {"prompt": prompt}
-        body = {"model": step.model or self._model, **message, **_parameters(step.sampling)}
+        model = step.model or self._model
+        named = f"{model}:{step.adapter}" if step.adapter else model
+        body = {"model": named, **message, **_parameters(step.sampling)}
         status, answer = await request(self._session, "POST", self._url + path, body)
         if status != 200:
             raise StepFailed(f"the server answers {status}: {said(answer)}")

@@ -19,6 +19,7 @@ from realm_reference.command_options import (
     chosen_compute,
     model_options,
 )
+from realm_reference.serve_adapters import adapter_option, load_all, read_adapters
 
 if TYPE_CHECKING:
     from realm_reference.pipelines import Pipeline, Result
@@ -78,7 +79,9 @@ def info(name: str, folder: Path) -> None:
     for number, step in enumerate(found.steps, 1):
         marks = [mark for mark, on in (("optional", step.optional), ("no chat", not step.chat)) if on]
         click.echo(f"\n{number}. {step.name}" + (f" ({', '.join(marks)})" if marks else ""))
-        click.echo(f"   {step.input_field} -> {step.output_field}, model {step.model or '(the loaded one)'}")
+        adapter = f", adapter {step.adapter}" if step.adapter else ""
+        model = step.model or "(the loaded one)"
+        click.echo(f"   {step.input_field} -> {step.output_field}, model {model}{adapter}")
         click.echo(f"   {step.sampling}".replace("Sampling", "sampling"))
         for line in step.template.source.rstrip().splitlines():
             click.echo(f"   | {line}")
@@ -123,6 +126,7 @@ def validate(files: tuple[Path, ...], model: str | None) -> None:
 @click.option("--api-key", envvar="REALM_API_KEY", help="Key of that server (or REALM_API_KEY).")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result: fields, steps, usage.")
 @model_options
+@adapter_option
 @click.pass_context
 def run(context: click.Context, /, name: str, folder: Path, **options: Any) -> None:
     """Run the pipeline NAME (a file, or a name in the folder) and print the last step's text as it comes."""
@@ -149,6 +153,7 @@ def _local(found: Pipeline, inputs: Any, options: dict[str, Any], named: str | N
     check_gpu(options["gpu"])
     compute = chosen_compute(options)
     from realm_reference import assembly
+    from realm_reference.model.errors import ModelError
     from realm_reference.pipeline_backends import LocalModel
     from realm_reference.pipelines import run_pipeline
     from realm_reference.pipelines.library import wrong_models
@@ -166,13 +171,14 @@ def _local(found: Pipeline, inputs: Any, options: dict[str, Any], named: str | N
 
     try:
         with assembly.orchestrator(model, options["wasm"], compute=compute, max_running=1) as (
-            _,
+            engine,
             orchestrator,
         ):
-            for wrong in wrong_models(found, orchestrator.model.name):
+            load_all(engine, read_adapters(options["adapter"], None, orchestrator.model.config))
+            for wrong in wrong_models(found, orchestrator.model.name, engine.adapters.loaded):
                 raise CannotStart(wrong)
             return asyncio.run(_told(generate(orchestrator)))
-    except assembly.AssemblyError as error:
+    except (assembly.AssemblyError, ModelError) as error:
         raise CannotStart(str(error)) from None
 
 

@@ -10,11 +10,13 @@ from typing import Any, NoReturn
 import click
 
 from realm_reference.command_options import CannotStart, FiniteRange, check_gpu, chosen_compute, model_options
+from realm_reference.serve_adapters import adapter_option, load_all, read_adapters
 
 
 @click.command(context_settings={"auto_envvar_prefix": "REALM_RUN"})
 @click.argument("prompt")
 @model_options
+@adapter_option
 @click.option(
     "--max-tokens", type=click.IntRange(1), default=256, show_default=True, help="Tokens to generate at most."
 )
@@ -41,14 +43,18 @@ def run(**options: Any) -> None:
     check_gpu(options["gpu"])
     compute = chosen_compute(options)
     from realm_reference import assembly
+    from realm_reference.model.errors import ModelError
 
+    if len(options["adapter"]) > 1:
+        raise click.UsageError("--adapter: one run has one adapter")
     try:
         with assembly.orchestrator(options["model"], options["wasm"], compute=compute, max_running=1) as (
-            _,
+            engine,
             orchestrator,
         ):
+            load_all(engine, read_adapters(options["adapter"], None, orchestrator.model.config))
             asyncio.run(_run(orchestrator, options))
-    except assembly.AssemblyError as error:
+    except (assembly.AssemblyError, ModelError) as error:
         raise CannotStart(str(error)) from None
 
 
@@ -76,6 +82,7 @@ async def _run(orchestrator: Any, options: dict[str, Any]) -> None:
         top_p=options["top_p"],
         top_k=options["top_k"],
         seed=secrets.randbits(32) if options["seed"] is None else options["seed"],
+        adapter=options["adapter"][0][0] if options["adapter"] else "",
     )
     generation = orchestrator.submit(request)
     try:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Collection
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from realm_reference.command_options import (
     limit_threads,
     model_options,
 )
+from realm_reference.serve_adapters import adapter_option, load_all, read_adapters, unload_others
 from realm_reference.serve_config import check_environment, load_config
 from realm_reference.serve_sockets import http_port, open_sockets
 
@@ -62,6 +64,12 @@ PORT = click.IntRange(0, 65535)
     help="Serve /metrics on this port and not on the HTTP port; 0 takes a free one.",
 )
 @model_options
+@adapter_option
+@click.option(
+    "--adapters",
+    type=click.Path(path_type=Path),
+    help="Folder of LoRA adapters, each named as it is in it; on SIGHUP it is read again.",
+)
 @click.option("--auth/--no-auth", default=False, help="Require an API key; needs --api-keys.")
 @click.option("--api-keys", type=click.Path(path_type=Path), help="File of keys, which `realm keys` makes.")
 @click.option(
@@ -200,6 +208,7 @@ def _check_ready_file(path: Path | None) -> None:
 
 def _serve(options: dict[str, Any], resources: ExitStack) -> None:
     from realm_reference import assembly
+    from realm_reference.model.errors import ModelError
     from realm_reference.server.access.tenancy import open_tenancy
     from realm_reference.server.lifecycle import RunningServer
     from realm_reference.server.service import Service
@@ -227,13 +236,17 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
             )
         )
         tenancy.load_guests(orchestrator)
-    except assembly.AssemblyError as error:
+        adapters = _adapters(options, orchestrator.model)
+        tenancy.check_adapters([adapter.name for adapter in adapters])
+        tenancy.use_adapters(engine.adapters)
+        load_all(engine, adapters)
+    except (assembly.AssemblyError, ModelError) as error:
         raise CannotStart(str(error)) from None
     service = Service(
         settings, orchestrator.model, engine, orchestrator, tenancy.auth, metrics, tenancy.admission
     )
-    service.pipelines = _pipelines(options["pipelines"], service.model.name)
-    service.on_reload = partial(_reload, tenancy, service, options["pipelines"])
+    service.on_reload = partial(_reload, tenancy, service, options)
+    service.pipelines = _pipelines(options["pipelines"], service.model.name, engine.adapters.loaded)
     server = RunningServer(
         service,
         sockets.api,
@@ -245,9 +258,22 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
     asyncio.run(_until_signal(server, tenancy, options["ready_file"]))
 
 
-def _reload(tenancy: Any, service: Any, pipelines: Path | None) -> None:
-    tenancy.reload(service.orchestrator)
-    service.pipelines = _pipelines(pipelines, service.model.name)
+def _reload(tenancy: Any, service: Any, options: dict[str, Any]) -> None:
+    """Read the files anew. An adapter is never without its owners: what goes is gone before, what comes comes
+    after these are known.
+    """
+    adapters = _adapters(options, service.model)
+    names = [adapter.name for adapter in adapters]
+    pipelines = _pipelines(options["pipelines"], service.model.name, names)
+    tenancy.reload(service.orchestrator, names)
+    unload_others(service.engine, adapters)
+    tenancy.use_adapters(service.engine.adapters)
+    load_all(service.engine, adapters)
+    service.pipelines = pipelines
+
+
+def _adapters(options: dict[str, Any], model: Any) -> Any:
+    return read_adapters(options["adapter"], options["adapters"], model.config)
 
 
 async def _until_signal(server: Any, tenancy: Any, ready_file: Path | None) -> None:
@@ -290,10 +316,10 @@ def _tracing(options: dict[str, Any], resources: ExitStack) -> Any:
         raise CannotStart(str(error)) from None
 
 
-def _pipelines(folder: Path | None, model: str | None) -> Any:
+def _pipelines(folder: Path | None, model: str | None, adapters: Collection[str] | None = None) -> Any:
     from realm_reference.pipelines import PipelineError, load_folder
 
     try:
-        return {} if folder is None else load_folder(folder, model=model)
+        return {} if folder is None else load_folder(folder, model=model, adapters=adapters)
     except PipelineError as error:
         raise CannotStart(str(error)) from None

@@ -66,6 +66,9 @@ def _misfit(option: click.Parameter, value: Any) -> str | None:
     """What is wrong with a value's type. click would make whole numbers of 80.5 and of true."""
     if isinstance(option.type, click.types.BoolParamType):
         return None if isinstance(value, bool) else f"must be true or false, not {value!r}"
+    if isinstance(option, click.Option) and option.multiple:
+        strings = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        return None if strings else "must be an array of strings"
     if isinstance(value, bool | dict | list):
         return "must be a single value, not " + {bool: "a boolean", list: "a list"}.get(
             type(value), "a table"

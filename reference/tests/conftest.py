@@ -326,6 +326,7 @@ async def start_server(tiny_model: Model) -> AsyncIterator[StartServer]:
             if tenancy is not None:
                 service.auth, service.admission = tenancy.auth, tenancy.admission
                 tenancy.load_guests(orchestrator)
+                tenancy.use_adapters(engine.adapters)
             running = RunningServer(service, bind(set_up.host, set_up.http_port))
             await running.start()
             stack.push_async_callback(running.stop)

@@ -62,13 +62,13 @@ def test_info_shows_the_steps(folder: Path) -> None:
 
 def test_validate_names_every_fault_with_its_place(folder: Path) -> None:
     bad = folder / "bad.yaml"
-    bad.write_text("name: x\nsteps:\n  - name: a\n    modle: b\n    adapter: c\n")
+    bad.write_text("name: x\nsteps:\n  - name: a\n    modle: b\n    adapter: [c]\n")
     done = call("validate", folder / "two.yaml", bad)
     assert done.exit_code == 1
     assert done.stdout.splitlines() == [
         f"{folder / 'two.yaml'}: ok",
         f"{bad}:4:5: a step has the unknown key 'modle'; did you mean 'model'?",
-        f"{bad}:5:14: the adapter 'c': this version has no LoRA adapters",
+        f"{bad}:5:14: 'adapter' must be a string that is not empty",
     ]
     assert call("validate", folder / "two.yaml", "--model", "any").exit_code == 0
     assert call("validate", folder / "two.yaml", folder / "none.yaml").exit_code == 2

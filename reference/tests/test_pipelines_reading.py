@@ -85,7 +85,7 @@ def test_json_and_yaml_mean_the_same() -> None:
         ("inputs: [a, a]\n" + ONE, "1:13: the input 'a' is there twice"),
         ("inputs: [a-b]\n" + ONE, "1:10: 'a-b' cannot be used as a field"),
         (ONE + "    optional: no\n", "4:15: 'optional' must be true or false"),
-        (ONE + "    adapter: fr\n", "4:14: the adapter 'fr': this version has no LoRA adapters"),
+        (ONE + "    adapter: 3\n", "4:14: 'adapter' must be a string that is not empty"),
         (ONE + "    model: m\n    model_id: m\n", "5:15: 'model' and 'model_id' are the same"),
         (ONE + "    input_field: inptu\n", "4:18: the field 'inptu' is not there yet; did you mean 'input'?"),
         (ONE + "    template: '{{ only }}'\n", "4:15: the template asks for 'only', which is not there yet"),

@@ -140,10 +140,10 @@ def test_flags_for_http_want_http() -> None:
 
 
 def test_pipelines_are_checked_before_the_model_is_loaded(tmp_path: Path) -> None:
-    (tmp_path / "p.yaml").write_text("name: p\nsteps: [{name: x, adapter: y}]")
+    (tmp_path / "p.yaml").write_text("name: p\nsteps: [{name: x, adapter: 3}]")
     code, line = outcome("--port", "0", "--model", "no-such-model", "--pipelines", str(tmp_path))
     assert code == 2
-    assert "p.yaml:2:28: the adapter 'y': this version has no LoRA adapters" in line
+    assert "p.yaml:2:28: 'adapter' must be a string that is not empty" in line
 
 
 def test_a_missing_model(tmp_path: Path) -> None:

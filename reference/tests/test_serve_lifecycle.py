@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +20,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from realm_reference.commands import keys
+from realm_reference.model.model import Model
 
+WRITER = runpy.run_path(str(Path(__file__).with_name("adapter_writer.py")))
 COMMAND = [sys.executable, "-c", "from realm_reference.commands import serve; serve()"]
 SECONDS = 60.0
 
@@ -249,6 +253,45 @@ def test_sighup_reads_the_keys_again(start: Start, tmp_path: Path) -> None:
     manage("disable", "--tenant", "alice")
     process.signal(signal.SIGHUP)
     wait_for(lambda: status() == 401, process)
+
+
+def test_sighup_reads_the_adapters_again(start: Start, tmp_path: Path, tiny_model: Model) -> None:
+    def write(name: str, seed: int) -> str:
+        return str(WRITER["write_peft"](folder / name, WRITER["draw"](tiny_model.config, seed)))
+
+    folder, tenants = tmp_path / "adapters", tmp_path / "tenants.toml"
+    alone = write("../alone", 1)
+    write("fr", 2)
+    tenants.write_text("")
+    given = ("--adapter", f"one={alone}", "--adapters", str(folder), "--tenants", str(tenants))
+    process = start("--http-port", "0", *given)
+    process.wait_until_ready()
+    connection = process.connect()
+
+    def names() -> list[str]:
+        connection.request("GET", "/v1/models")
+        return [card["id"] for card in json.loads(connection.getresponse().read())["data"]]
+
+    def said(model: str) -> str:
+        answer = json.loads(chat(connection, 8, model=model, temperature=0).read())
+        return str(answer["choices"][0]["message"]["content"])
+
+    assert names() == ["tiny", "tiny:one", "tiny:fr"]
+    before = said("tiny:fr")
+    write("de", 2)
+    write("fr", 3)
+    process.signal(signal.SIGHUP)
+    wait_for(lambda: names() == ["tiny", "tiny:one", "tiny:fr", "tiny:de"], process)
+    assert said("tiny:de") == before != said("tiny:fr")
+    (folder / "fr" / "adapter_config.json").write_text("no JSON")
+    process.signal(signal.SIGHUP)
+    wait_for(lambda: bool(process.logged("not reloaded")), process)
+    assert len(names()) == 4, "an adapter that cannot be read changes nothing"
+    shutil.rmtree(folder / "fr")
+    tenants.write_text('[tenants.alice]\nadapter = "de"\n')
+    process.signal(signal.SIGHUP)
+    wait_for(lambda: names() == ["tiny", "tiny:one"], process)
+    assert chat(connection, model="tiny:de").status == 403
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,7 @@ async def test_a_tenant_runs_on_its_own_guest(
 
 @asynccontextmanager
 async def watched(server: Any, files: Tenancy) -> AsyncIterator[None]:
-    server.service.on_reload = partial(files.reload, server.service.orchestrator)
+    server.service.on_reload = partial(files.reload, server.service.orchestrator, [])
     task = asyncio.create_task(files.watch(server.service, every_seconds=0.02))
     yield
     task.cancel()

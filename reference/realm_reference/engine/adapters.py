@@ -56,6 +56,11 @@ class Adapters:
             return [name for name in self._named if self._permits(name, tenant)]
 
     @property
+    def loaded(self) -> list[str]:
+        """All names."""
+        return list(self._named)
+
+    @property
     def count(self) -> int:
         """Adapters in the runner's memory, those included that only old sessions still hold."""
         return len(self._taken) - 1

@@ -14,6 +14,7 @@ from realm_abi.hostapi import HandleKind
 from realm_abi.steps import Answer, Steps, aside, until
 
 from realm_reference.engine import Engine, Session
+from realm_reference.engine.adapters import LoadedAdapter
 from realm_reference.model.model import Model
 from realm_reference.orchestration.events import Failed, FailureKind, PromptScored
 from realm_reference.orchestration.limits import GuestLimits
@@ -21,8 +22,8 @@ from realm_reference.orchestration.output import Output, Sink
 from realm_reference.orchestration.request import GenerationRequest
 from realm_reference.orchestration.scoring import score_prompt
 
-# The handle of the model that the request is for. A guest sees no other: handles are indices into its own
-# tables.
+# The handle of the model that the request is for, with its adapter if it has one. Handles are indices into a
+# guest's own tables: it sees nothing of others.
 MODEL_HANDLE: Final = 1
 
 # Characters or tokens, beyond which turning one into the other takes milliseconds.
@@ -51,6 +52,8 @@ class HostCalls:
         self._calls_left = limits.host_calls_base + limits.host_calls_per_token * (
             request.prompt.tokens + request.max_tokens
         ) * self.calls_per_token(model)
+        self._models: dict[int, LoadedAdapter | None] = {MODEL_HANDLE: request.loaded}
+        self._chosen: dict[str, LoadedAdapter] = {}  # by the guest, and held until its end
         self._sessions: dict[int, Session] = {}
         self._next_handle = 1
         self.output = Output(generation, request.max_tokens, self._vocab_size)
@@ -77,6 +80,9 @@ class HostCalls:
         for session in self._sessions.values():
             session.free()
         self._sessions.clear()
+        for adapter in self._chosen.values():
+            self._engine.adapters.release(adapter)
+        self._chosen.clear()
 
     def score_prompt(self) -> Steps[None]:
         """Tell the log probabilities of the prompt's own tokens, if the request wants them."""
@@ -84,7 +90,7 @@ class HostCalls:
         if not request.score_prompt or request.logprobs is None:
             return
         ids = request.prompt.tokenized(self._model.tokenizer)
-        session = self._engine.open(request.tenant)
+        session = self._engine.open(request.tenant, adapter=request.loaded)
         self._generation.on_cancel(session.cancel)
         try:
             count = request.logprobs
@@ -108,8 +114,19 @@ class HostCalls:
             raise AbiError(ErrorCode.limit_exceeded, "host calls")
 
     def _own_model(self, handle: int) -> None:
-        if handle != MODEL_HANDLE:
+        if handle not in self._models:
             raise AbiError(ErrorCode.invalid_handle, f"model {handle}")
+
+    def _adapter(self, name: str) -> LoadedAdapter:
+        """The adapter of that name, which the guest has from now on; AbiError `not_found` if there is none,
+        `permission_denied` if its tenant may not use it.
+        """
+        loaded = self._request.loaded
+        if loaded is not None and name == loaded.adapter.name:
+            return loaded
+        if name not in self._chosen:
+            self._chosen[name] = self._engine.adapters.hold(name, self._request.tenant)
+        return self._chosen[name]
 
     def _session(self, handle: int) -> Session:
         try:

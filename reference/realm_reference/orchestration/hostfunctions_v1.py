@@ -16,6 +16,7 @@ from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.steps import Answer, Steps, aside, until
 
 from realm_reference.engine import LayerSession
+from realm_reference.engine.adapters import LoadedAdapter
 from realm_reference.model.model import Model
 from realm_reference.orchestration.hostcalls import MODEL_HANDLE, HostCalls, put
 from realm_reference.orchestration.request import encode_with_bos
@@ -25,8 +26,10 @@ U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
 F32 = NDArray[np.float32]
 
-HostLoop = Callable[[str, Mapping[str, Any]], Steps[tuple[bytes, int]]]
-"""A prompt and the fields of GenOptions to the whole text and its number of tokens; raises AbiError."""
+HostLoop = Callable[[str, Mapping[str, Any], LoadedAdapter | None], Steps[tuple[bytes, int]]]
+"""A prompt, the fields of GenOptions and an adapter to the whole text and its number of tokens; raises
+AbiError.
+"""
 
 
 class HostFunctionsV1(HostCalls):
@@ -122,11 +125,14 @@ class HostFunctionsV1(HostCalls):
         )
 
     def realm_set_lora_adapter(self, model_id: int, id: str, /) -> int:
-        """The base weights are the empty id; no adapter is loaded, so no other id is found."""
+        """Compute with the adapter of that name from now on, or with the base weights for an empty one. A
+        guest that never asks computes with its request's.
+        """
         self._spend()
         self._own_model(model_id)
-        if id:
-            raise AbiError(ErrorCode.not_found, "no adapter of that id")
+        self._models[MODEL_HANDLE] = self._adapter(id) if id else None
+        if self._implied is not None:
+            self._implied.use_adapter(self._models[MODEL_HANDLE])
         return 0
 
     def realm_encode_tokens(self, model_id: int, text: str, out: U32, /) -> Answer:
@@ -189,20 +195,21 @@ class HostFunctionsV1(HostCalls):
         self._own_model(model_id)
         if self.host_loop is None:
             raise AbiError(ErrorCode.unsupported, "the host's own loop is not at hand here")
-        text, tokens = yield from self.host_loop(prompt, options)
+        text, tokens = yield from self.host_loop(prompt, options, self._models[MODEL_HANDLE])
         written = put(np.frombuffer(text + b"\0", np.uint8), out)
         self.hosted_tokens += tokens
         return written
 
     def close(self) -> None:
         """Free the instance's cache."""
-        super().close()
         if self._implied is not None:
             self._implied.free()
             self._implied = None
+        super().close()
 
     def _session_of_instance(self) -> LayerSession:
         if self._implied is None:
-            self._implied = self._engine.open_layers(self._request.tenant, self._generation.stepped)
+            owner, adapter = self._request.tenant, self._models[MODEL_HANDLE]
+            self._implied = self._engine.open_layers(owner, self._generation.stepped, adapter)
             self._generation.on_cancel(self._implied.cancel)
         return self._implied

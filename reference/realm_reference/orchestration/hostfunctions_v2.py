@@ -78,7 +78,8 @@ class HostFunctionsV2(HostCalls):
         self._spend()
         self._own_model(model)
         self._room_for_session()
-        return self._adopt(self._engine.open(self._request.tenant, self._generation.stepped))
+        adapter = self._models[model]
+        return self._adopt(self._engine.open(self._request.tenant, self._generation.stepped, adapter))
 
     def realm_session_fork(self, session: int, /) -> int:
         """Copy a session; returns the copy's handle."""

@@ -118,12 +118,15 @@ class Orchestrator:
     def submit(self, request: GenerationRequest) -> Generation:
         """Start or queue a request. Call it on the event loop that will read the events.
 
-        Raises QueueFull, and Inexpressible for what the guest's ABI cannot carry.
+        Raises QueueFull, Inexpressible for what the guest's ABI cannot carry, and AbiError (`not_found`,
+        `permission_denied`) for an adapter that is not the tenant's to use.
         """
         return self.submit_all([request])[0]
 
     def submit_all(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
-        """Start or queue several requests of one tenant, all or none; as `submit` does one."""
+        """Start or queue several requests of one tenant with one adapter, all or none; as `submit` does
+        one.
+        """
         tenant = requests[0].tenant
         runner = self._runner_of(tenant)
         for request in requests:
@@ -131,13 +134,30 @@ class Orchestrator:
                 raise Inexpressible(param)
         with self._lock:
             self._seats.check(tenant, len(requests))
-            jobs = [_Job(runner, request, Generation(self.limits.wall_seconds)) for request in requests]
+            jobs = [
+                _Job(runner, request, Generation(self.limits.wall_seconds))
+                for request in self._with_adapter(requests)
+            ]
             self._seats.enter(tenant, jobs)
             self._live.update(job.generation for job in jobs)
             self._fill_seats()
         for job in jobs:
             job.generation.on_cancel(partial(self._withdraw, job))
         return [job.generation for job in jobs]
+
+    def _with_adapter(self, requests: Sequence[GenerationRequest]) -> Sequence[GenerationRequest]:
+        """The requests with what they run with, which is held for each until its end."""
+        if not requests[0].adapter:
+            return requests
+        adapters = self._runner.engine.adapters
+        held = adapters.hold(requests[0].adapter, requests[0].tenant)
+        for _ in requests[1:]:
+            adapters.share(held)
+        return [replace(request, loaded=held) for request in requests]
+
+    def _let_go(self, request: GenerationRequest) -> None:
+        if request.loaded is not None:
+            self._runner.engine.adapters.release(request.loaded)
 
     async def close(self, grace_seconds: float, hurry: asyncio.Event | None = None) -> None:
         """Let what runs finish for `grace_seconds` or until `hurry`, cancel the rest, and wait for all guests
@@ -166,6 +186,7 @@ class Orchestrator:
                 self._seats.leave(job.request.tenant)
                 self._live.discard(job.generation)
                 self._fill_seats()
+            self._let_go(job.request)
             # Last: whoever has seen the end finds the place free.
             job.generation.end(end)
 
@@ -175,5 +196,6 @@ class Orchestrator:
             if not self._seats.withdraw(job.request.tenant, job):
                 return
             self._live.discard(job.generation)
+        self._let_go(job.request)
         nothing = Finished(FinishReason.CANCELLED, job.request.prompt.tokens, 0)
         job.generation.end(job.generation.cause or nothing)

@@ -19,6 +19,7 @@ from realm_abi.sandbox import Runtime
 from realm_abi.steps import Steps
 
 from realm_reference.engine import Engine, StepRecord
+from realm_reference.engine.adapters import LoadedAdapter
 from realm_reference.model.model import Model
 from realm_reference.orchestration.events import Failed, PromptScored, Token
 from realm_reference.orchestration.hostcalls import MODEL_HANDLE
@@ -41,13 +42,15 @@ class OwnLoop:
     asker: Sink
     asked: GenerationRequest
 
-    def __call__(self, prompt: str, options: Mapping[str, Any]) -> Steps[tuple[bytes, int]]:
+    def __call__(
+        self, prompt: str, options: Mapping[str, Any], adapter: LoadedAdapter | None
+    ) -> Steps[tuple[bytes, int]]:
         """`options` are GenOptions' fields; returns the text and its number of tokens.
 
         Raises AbiError: `context_full` for a prompt that leaves no room, `invalid_argument` for an empty one,
         `cancelled`, and whatever the loop itself runs into.
         """
-        request = self._request(prompt, options)
+        request = replace(self._request(prompt, options), loaded=adapter)
         functions = functions_v1(request)
         host = functions(self.model, self.engine, request, _Quiet(self.asker), self.limits)
         module = self.runtime.compile(guest_bytes("v1"))

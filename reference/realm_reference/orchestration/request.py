@@ -34,9 +34,9 @@ class GenerationRequest:
 
     `tenant` is whose guest runs it and on whose share of the engine. `adapter` names what it runs with, ""
     is the model itself; `loaded` is that one, held by the orchestrator until the request's end. Guests of ABI
-    v1 have no `draft_tokens`, and lose nothing but time. What the ABI does not know is done by
-    the host: `logit_bias` (by token), the two penalties, `grammar`, and `logprobs`, which is how many
-    alternatives to report with each token (None reports nothing), with `score_prompt` the prompt's too.
+    v1 have no `draft_tokens`, and lose nothing but time. What the ABI does not know is done by the host:
+    `logit_bias` (by token), the two penalties, `grammar`, and `logprobs`, which is how many alternatives to
+    report with each token (None reports nothing), with `score_prompt` the prompt's too.
     """
 
     prompt: Prompt

@@ -37,6 +37,7 @@ class Step:
     Attributes:
         name: unique in its pipeline.
         model: the model's name; None takes the one that is there.
+        adapter: the LoRA adapter that it runs with; None takes the caller's own, if it has one.
         template: the prompt; in it `input` is the value of `input_field`.
         input_field: what the step works on; an optional step that fails hands it on as its output.
         output_field: where its text goes.
@@ -53,6 +54,7 @@ class Step:
     optional: bool = False
     chat: bool = True
     sampling: Sampling = field(default_factory=Sampling)
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -25,10 +26,12 @@ def pipeline_files(folder: Path) -> list[Path]:
     return found
 
 
-def load_folder(folder: Path, *, model: str | None = None) -> dict[str, Pipeline]:
+def load_folder(
+    folder: Path, *, model: str | None = None, adapters: Collection[str] | None = None
+) -> dict[str, Pipeline]:
     """All pipelines of a folder by name; PipelineError with everything that is wrong in any of its files.
 
-    With `model`, a step that wants another one is wrong too.
+    With `model`, a step that wants another one is wrong too, and with `adapters` one that wants none of them.
     """
     loaded: dict[str, Pipeline] = {}
     problems: list[Problem] = []
@@ -40,17 +43,25 @@ def load_folder(folder: Path, *, model: str | None = None) -> dict[str, Pipeline
             continue
         if pipeline.name in loaded:
             problems.append(Problem(str(path), 1, 1, f"another file has the name '{pipeline.name}' too"))
-        problems += [Problem(str(path), 1, 1, message) for message in wrong_models(pipeline, model)]
+        problems += [Problem(str(path), 1, 1, message) for message in wrong_models(pipeline, model, adapters)]
         loaded[pipeline.name] = pipeline
     if problems:
         raise PipelineError(problems)
     return loaded
 
 
-def wrong_models(pipeline: Pipeline, model: str | None) -> list[str]:
-    """What is wrong with the models of its steps where only `model` is there; None stands for any."""
-    return [
+def wrong_models(pipeline: Pipeline, model: str | None, adapters: Collection[str] | None = None) -> list[str]:
+    """What is wrong with the models and adapters of its steps where only `model` is there, with `adapters`;
+    None stands for any.
+    """
+    models = [
         f"step '{step.name}' wants the model '{step.model}', and '{model}' is what is loaded"
         for step in pipeline.steps
         if model is not None and step.model not in (None, model)
+    ]
+    there = ", ".join(adapters or ()) or "none"
+    return models + [
+        f"step '{step.name}' wants the adapter '{step.adapter}', and loaded are: {there}"
+        for step in pipeline.steps
+        if adapters is not None and step.adapter is not None and step.adapter not in adapters
     ]

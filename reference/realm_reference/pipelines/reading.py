@@ -98,7 +98,6 @@ class _Reader:
     def _step(self, node: Located, known: list[str], before: str) -> Step:
         entries = self._mapping(node, "a step", _STEP_KEYS)
         name = self._value(entries, "name", identifier, node, required=True) or ""
-        self._refuse_adapter(entries)
         if "model" in entries and "model_id" in entries:
             self._note(entries["model_id"], "'model' and 'model_id' are the same; give one of them")
         model = self._value(entries, "model", text, node) or self._value(entries, "model_id", text, node)
@@ -118,12 +117,12 @@ class _Reader:
             optional=bool(optional),
             chat=chat is not False,
             sampling=self._sampling(entries.get("params")),
+            adapter=self._adapter(entries.get("adapter")),
         )
 
-    def _refuse_adapter(self, entries: Mapping[str, Located]) -> None:
-        node = entries.get("adapter")
-        if node is not None and node.value is not None:
-            self._note(node, f"the adapter '{str(node.value)[:64]}': this version has no LoRA adapters")
+    def _adapter(self, node: Located | None) -> str | None:
+        """null is none, as Realm writes it."""
+        return None if node is None or node.value is None else self._checked(node, "adapter", text)
 
     def _input_field(self, node: Located | None, known: list[str], before: str) -> str:
         name = before if node is None else self._field(node, "input_field")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -80,22 +78,13 @@ class _Models:
 
     async def all(self, request: web.Request) -> web.Response:
         """The list of what is loaded."""
-        return web.json_response({"object": "list", "data": [self._object()]})
+        cards = self._service.models.cards(record.of(request).caller.tenant, self._service.created)
+        return web.json_response({"object": "list", "data": cards})
 
     async def one(self, request: web.Request) -> web.Response:
         """One of them, or 404."""
-        self._service.check_model(request.match_info["model"])
-        return web.json_response(self._object())
-
-    def _object(self) -> dict[str, Any]:
-        model = self._service.model
-        return {
-            "id": model.name,
-            "object": "model",
-            "created": self._service.created,
-            "owned_by": "realm",
-            "context_length": model.context_length,
-            "licence": model.licence,
-            "fingerprint": model.fingerprint,
-            "precision": model.compute.precision,
-        }
+        models, tenant = self._service.models, record.of(request).caller.tenant
+        name = request.match_info["model"]
+        alone = name == self._service.model.name  # whatever the tenant's requests for it are computed with
+        served = models.with_adapter(None, tenant) if alone else models.find(name, tenant)
+        return web.json_response(models.card(served, self._service.created))

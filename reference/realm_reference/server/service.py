@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from realm_abi.errors import AbiError
+
 from realm_reference.engine import Engine
 from realm_reference.model.model import Model
 from realm_reference.orchestration import (
@@ -22,6 +24,7 @@ from realm_reference.server.access import limits
 from realm_reference.server.access.auth import Authenticator
 from realm_reference.server.access.threads import TenantThreads
 from realm_reference.server.errors import ApiError, overloaded, unprocessable, unsupported
+from realm_reference.server.models import ServedModels
 from realm_reference.server.preparing import Preparer
 from realm_reference.server.requests.chat_request import ChatRequest
 from realm_reference.server.requests.completion_request import CompletionRequest
@@ -53,6 +56,9 @@ class Service:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
+        self.models = ServedModels(
+            self.model, self.engine.adapters, lambda tenant: self.admission.policy(tenant).adapter
+        )
         self.preparer = Preparer(
             self.orchestrator, self.settings.default_max_tokens, self.settings.draft_tokens
         )
@@ -64,6 +70,7 @@ class Service:
         watch("realm_kv_cache_bytes", "Bytes of KV caches.", lambda: self.engine.cache_use().bytes)
         watch("realm_kv_cache_usage_ratio", "Pages held of all.", lambda: self.engine.cache_use().share)
         watch("realm_engine_sessions", "Sessions with a KV cache.", lambda: self.engine.open_sessions)
+        watch("realm_adapters", "LoRA adapters in memory.", lambda: self.engine.adapters.count)
         watch("realm_engine_waiting", "Calls waiting for a step.", lambda: self.engine.waiting)
         self.metrics.watch_total(
             "realm_prefix_cache_hit_tokens",
@@ -115,16 +122,6 @@ class Service:
         except Refused as refused:
             raise limits.too_many(refused) from None
 
-    def check_model(self, name: str) -> None:
-        """ApiError 404 for a model that is not loaded; the message says which is."""
-        if name != self.model.name:
-            raise ApiError(
-                404,
-                f"The model '{name[:128]}' does not exist; this server has '{self.model.name}'.",
-                param="model",
-                code="model_not_found",
-            )
-
     def admit(
         self,
         caller: Caller,
@@ -132,6 +129,7 @@ class Service:
         id: str,
         request_id: str,
         endpoint: str,
+        model: str,
         prompt_tokens: int,
         max_tokens: int,
     ) -> Lease:
@@ -139,7 +137,7 @@ class Service:
 
         Whoever asks has to settle the lease, whatever happens next; `id` is that of the answer.
         """
-        job = Job(id, request_id, endpoint, self.model.name, prompt_tokens, max_tokens)
+        job = Job(id, request_id, endpoint, model, prompt_tokens, max_tokens)
         try:
             return self.admission.admit(caller, job)
         except Refused as refused:
@@ -181,6 +179,8 @@ class Service:
             return self.orchestrator.submit_all(requests)
         except Inexpressible as error:
             raise unsupported(error.param, f"'{error.param}' is not supported: {error}.") from None
+        except AbiError as error:  # an adapter that was unloaded since it was asked for
+            raise self.models.refusal(error, requests[0].adapter, requests[0].tenant) from None
         except QueueFull:
             raise overloaded("Too many requests are waiting; try again.", self.settings.retry_after) from None
 

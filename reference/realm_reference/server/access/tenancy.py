@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from realm_abi.interface import ModuleRejected
 
+from realm_reference.engine.adapters import Adapters
 from realm_reference.orchestration import Orchestrator
 from realm_reference.server.access.auth import Authenticator
 from realm_reference.server.service import Service
@@ -49,13 +50,25 @@ class Tenancy:
         except ModuleRejected as error:
             raise TenancyError(f"{self._policies}: {error}") from None
 
-    def reload(self, orchestrator: Orchestrator) -> None:
-        """Everything from the files, or nothing: what cannot be read raises. Thread-safe."""
+    def use_adapters(self, adapters: Adapters) -> None:
+        """From now on adapters are their tenants' alone; thread-safe."""
+        adapters.restrict(self._read.adapters)
+
+    def check_adapters(self, names: Collection[str]) -> None:
+        """TenancyError for a tenant's adapter that is none of these."""
+        self._check_adapters(self._read, names)
+
+    def reload(self, orchestrator: Orchestrator, adapters: Collection[str]) -> None:
+        """Everything from the files, or nothing: what cannot be read raises, and so do tenants' adapters
+        that are none of `adapters`. Thread-safe.
+        """
         keys = None if self._keys is None else load_keys(self._keys)
         policies = self._read_policies()
+        self._check_adapters(policies, adapters)
         self.admission.accept(policies)
         orchestrator.use_guests(policies.guests)
         self.admission.use(policies)
+        self._read = policies
         if keys is not None:
             self.auth.use(keys)
         self.admission.recount()
@@ -79,6 +92,13 @@ class Tenancy:
             await asyncio.to_thread(self.admission.recount)
         except LedgerError as error:
             log.error("the day's tokens are not counted anew", extra={"reason": str(error)})
+
+    def _check_adapters(self, policies: Policies, names: Collection[str]) -> None:
+        for name, tenants in policies.adapters.items():
+            if name not in names:
+                whose = ", ".join(sorted(tenants))
+                missing = f"{self._policies}: the adapter {name!r} of {whose} is not loaded"
+                raise TenancyError(f"{missing}; give it with --adapter {name}=PATH")
 
     def _read_policies(self) -> Policies:
         return Policies() if self._policies is None else load_policies(self._policies)

@@ -30,6 +30,10 @@ class Answer(Protocol):
     def id(self) -> str:
         """The answer's own."""
 
+    @property
+    def model(self) -> str:
+        """What it is computed with."""
+
     def begin(self, index: int) -> Json | None:
         """The chunk before a choice's first, if there is one."""
 
@@ -74,11 +78,12 @@ class Answering:
             id=self.answer.id,
             request_id=mine.request_id,
             endpoint=self.endpoint,
+            model=self.answer.model,
             prompt_tokens=mine.prompt_tokens,
             max_tokens=sum(one.max_tokens for one in self.requests),
         )
         generations = service.submit(self.requests, lease)
-        with Choices(generations, lease, service.model.name, mine, service.metrics) as choices:
+        with Choices(generations, lease, self.answer.model, mine, service.metrics) as choices:
             if self.asked.stream:
                 return await self._streamed(EventStream(request, service.settings.write_timeout), choices)
             return await self._whole(choices)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiohttp import web
 
 from realm_reference.server.answers.answering import Answering
@@ -25,16 +27,16 @@ class ChatHandler:
         service, mine = self._service, record.of(request)
         service.check_admission(mine.caller)
         chat = parse_chat_request(await jsonbody.read(request))
-        service.check_model(chat.model)
-        model = service.model
+        served = service.models.find(chat.model, mine.caller.tenant)
+        tokenizer = service.model.tokenizer
         generation = await service.prepare(chat, mine.caller)
-        scored, calling = chat.top_logprobs is not None, bool(chat.tool_use.tools)
+        scored, calling = chat.top_logprobs is not None, service.preparer.call_syntax(chat)
         return await Answering(
             service,
             chat,
-            choices_of(generation, chat.n),
-            [Turn(model.tokenizer, with_logprobs=scored, with_calls=calling) for _ in range(chat.n)],
-            ChatAnswer(model.name, model.fingerprint, model.tokenizer, chat.include_usage),
+            choices_of(replace(generation, adapter=served.adapter), chat.n),
+            [Turn(tokenizer, with_logprobs=scored, with_calls=calling) for _ in range(chat.n)],
+            ChatAnswer(served.name, served.fingerprint, tokenizer, chat.include_usage),
             endpoint="chat",
             prompt_param="messages",
         ).respond(request)

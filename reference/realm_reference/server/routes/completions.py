@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiohttp import web
 
 from realm_reference.server.answers.answering import Answering
@@ -25,20 +27,22 @@ class CompletionHandler:
         service, mine = self._service, record.of(request)
         service.check_admission(mine.caller)
         asked = parse_completion_request(await jsonbody.read(request))
-        service.check_model(asked.model)
-        model = service.model
+        served = service.models.find(asked.model, mine.caller.tenant)
+        tokenizer = service.model.tokenizer
         prepared = await service.prepare_completion(asked, mine.caller)
-        requests = [choice for one in prepared for choice in choices_of(one, asked.n)]
+        requests = [
+            choice for one in prepared for choice in choices_of(replace(one, adapter=served.adapter), asked.n)
+        ]
         scored = asked.top_logprobs is not None
         return await Answering(
             service,
             asked,
             requests,
             [
-                Turn(model.tokenizer, with_logprobs=scored, echo=one.prompt.text if asked.echo else "")
+                Turn(tokenizer, with_logprobs=scored, echo=one.prompt.text if asked.echo else "")
                 for one in requests
             ],
-            CompletionAnswer(model.name, model.fingerprint, model.tokenizer, asked.include_usage),
+            CompletionAnswer(served.name, served.fingerprint, tokenizer, asked.include_usage),
             endpoint="completions",
             prompt_param="prompt",
             prompts=len(prepared),

@@ -13,6 +13,7 @@ from realm_reference.server.errors import ApiError
 from realm_reference.server.requests import checks, parameters
 from realm_reference.server.requests.parameters import Table
 from realm_reference.server.service import Service
+from realm_reference.server.telemetry import record
 from realm_reference.server.wire import jsonbody
 
 
@@ -41,7 +42,7 @@ class EmbeddingHandler:
         """Say that the model makes none; 404 for a model that there is not."""
         given = parameters.given_of(await jsonbody.read(request), ("model", "input"), PARAMETERS)
         name = parameters.checked(given, PARAMETERS)["model"]
-        self._service.check_model(name)
+        self._service.models.find(name, record.of(request).caller.tenant)
         raise ApiError(
             400,
             f"The model '{name}' makes text, no embeddings, and this server has no other.",

@@ -82,7 +82,7 @@ class TokenHandler:
         given = parameters.given_of(await jsonbody.read(request), required, table)
         checked = parameters.checked(given, table)
         if "model" in checked:
-            self._service.check_model(checked["model"])
+            self._service.models.find(checked["model"], record.of(request).caller.tenant)
         return checked
 
 

@@ -59,17 +59,19 @@ async def generation(
     """The tokens of one generation and its end, which is in the ledger before it is told. ApiError when it is
     not let in or fails. Whoever leaves early closes it, and so cancels the work.
     """
+    model = service.models.with_adapter(request.adapter or None, mine.caller.tenant).name
     lease = service.admit(
         mine.caller,
         id=f"ws-{secrets.token_hex(16)}",
         request_id=mine.request_id,
         endpoint=endpoint,
+        model=model,
         prompt_tokens=request.prompt.tokens,
         max_tokens=request.max_tokens,
     )
     mine.prompt_tokens = request.prompt.tokens
     generations = service.submit([request], lease)
-    with Choices(generations, lease, service.model.name, mine, service.metrics) as choices:
+    with Choices(generations, lease, model, mine, service.metrics) as choices:
         while choices.unfinished:
             got = await choices.next_event(None)
             assert got is not None  # without a timeout there is always an event
@@ -83,11 +85,10 @@ async def generation(
 async def generate(service: Service, asked: GenerateParams, call: RunningCall) -> Json:
     """Run the call; its result is ``{text, tokens_generated, prompt_tokens, time_ms}``."""
     begun = time.perf_counter()
-    if asked.model is not None:
-        service.check_model(asked.model)
+    served = service.models.find(asked.model, call.record.caller.tenant)
     caller, exact = call.record.caller, asked.max_tokens_given
     request = await prepare(service, caller, asked.prompt, asked.sampling, chat=asked.chat, exact=exact)
-    request = replace(request, logprobs=0 if asked.logprobs else None)
+    request = replace(request, adapter=served.adapter, logprobs=0 if asked.logprobs else None)
     text = ""
     async with aclosing(generation(service, request, call.record, "websocket")) as events:
         async for event in events:

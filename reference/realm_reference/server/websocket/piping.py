@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 from realm_reference.orchestration import Finished, Token
 from realm_reference.pipelines import (
@@ -16,6 +17,7 @@ from realm_reference.pipelines import (
     run_pipeline,
 )
 from realm_reference.server.errors import ApiError, invalid
+from realm_reference.server.models import Served
 from realm_reference.server.service import Service
 from realm_reference.server.telemetry.record import RequestRecord
 from realm_reference.server.websocket.calls import RunningCall
@@ -34,13 +36,20 @@ class Steps:
         self._service = service
         self._record = record
 
+    def _served(self, step: Step) -> Served:
+        """What it is computed with; ApiError 404 for an adapter that there is not, 403 for another's."""
+        models, tenant = self._service.models, self._record.caller.tenant
+        return models.with_adapter(step.adapter, tenant) if step.adapter else models.find(None, tenant)
+
     async def __call__(self, step: Step, prompt: str) -> AsyncGenerator[str | Usage, None]:
         """Continue a step's prompt; StepFailed says why that did not go."""
         mine = RequestRecord(self._record.request_id, caller=self._record.caller)
         try:
+            served = self._served(step)
             request = await prepare(
                 self._service, mine.caller, prompt, step.sampling, chat=step.chat, exact=False
             )
+            request = replace(request, adapter=served.adapter)
             async with aclosing(generation(self._service, request, mine, "pipeline")) as events:
                 async for event in events:
                     if isinstance(event, Finished):
