@@ -17,7 +17,7 @@ from realm_reference.model.runner import BASE, Runner
 
 # Long enough to keep the matrix products efficient, short enough that others' decode steps do not wait long.
 PREFILL_CHUNK: Final = 64
-STEP_ROWS: Final = 128
+STEP_ROWS: Final = 64
 """Positions of prompts in a step, all sequences together."""
 BATCH: Final = 64
 """Sequences in a step, with a runner that gains by it."""

@@ -124,7 +124,7 @@ class Scheduler:
         while self.pool.available < missing:
             if not self._preempt(sequence, Batch(), resting=_RESTING_STEPS):
                 return False
-        sequence.pages += [self.pool.take() for _ in range(missing)]
+        sequence.pages.extend(self.pool.take() for _ in range(missing))
         return True
 
     def open(self, owner: str, adapter: int, salt: str, *, cuts: list[int] | None) -> Sequence:
@@ -173,7 +173,7 @@ class Scheduler:
         while self.pool.available < missing + (inside and self.pool.shared(sequence.written)):
             if not self._preempt(sequence, batch, resting):
                 return False
-        sequence.pages += [self.pool.take() for _ in range(missing)]
+        sequence.pages.extend(self.pool.take() for _ in range(missing))
         if inside and self.pool.shared(sequence.written):
             batch.copies.append(sequence.replace_written(self.pool))
         elif inside:

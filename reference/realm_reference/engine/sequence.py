@@ -7,7 +7,9 @@ of a sequence that a guest runs layer by layer come from the guest's own hidden 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
+from collections.abc import Iterable
 from copy import copy
 from hashlib import blake2b
 
@@ -35,8 +37,8 @@ class Sequence:
         self.owner = owner
         self.adapter = adapter
         self.cuts = cuts
-        self.tokens: list[int] = []
-        self.pages: list[int] = []
+        self.tokens = array("i")
+        self.pages = array("i")
         self.computed = 0
         self.pinned = False
         self.asking = False
@@ -56,10 +58,10 @@ class Sequence:
         """The page that the next position is written to."""
         return self.pages[self.computed // PAGE]
 
-    def append(self, ids: list[int], chunk: int) -> None:
+    def append(self, ids: Iterable[int], chunk: int) -> None:
         """More tokens, to be computed; where cuts matter, in chunks of `chunk` counted from the first."""
         begin = len(self.tokens)
-        self.tokens += ids
+        self.tokens.extend(ids)
         if self.cuts is not None:
             self.cuts += [*range(begin + chunk, len(self.tokens), chunk), len(self.tokens)]
 
@@ -100,7 +102,7 @@ class Sequence:
         for page in found:
             pool.share(page)
         pool.release(self.pages[begin : begin + len(found)])
-        self.pages[begin : begin + len(found)] = found
+        self.pages[begin : begin + len(found)] = array("i", found)
         self.computed += len(found) * PAGE
         return len(found) * PAGE
 
@@ -115,7 +117,7 @@ class Sequence:
         twin = copy(self)
         twin.number = number
         twin.cuts = None if self.cuts is None else list(self.cuts)
-        twin.tokens, twin._names = list(self.tokens), list(self._names)
+        twin.tokens, twin._names = self.tokens[:], list(self._names)
         twin.pages = self.pages[: pages_for(self.computed)]
         for page in twin.pages:
             pool.share(page)
@@ -148,8 +150,8 @@ class Sequence:
     def drop(self, pool: PagePool) -> None:
         """Give all pages back; the tokens stay, to be computed again."""
         pool.release(self.pages)
-        self.pages, self.computed, self._odd = [], 0, b""
-        del self._names[1:]
+        self.computed, self._odd = 0, b""
+        del self.pages[:], self._names[1:]
 
     def _is_cut(self, position: int) -> bool:
         return self.cuts is None or self.cuts[bisect_right(self.cuts, position) - 1] == position
@@ -160,9 +162,9 @@ class Sequence:
         """
         while len(self._names) <= index + 1:
             begin = (len(self._names) - 1) * PAGE
-            content = np.array(self.tokens[begin : begin + PAGE], np.int32).tobytes()
+            content = self.tokens[begin : begin + PAGE].tobytes()
             if self.cuts is not None:
                 first, last = bisect_right(self.cuts, begin), bisect_right(self.cuts, begin + PAGE - 1)
-                content += np.array(self.cuts[first : last + 1], np.int32).tobytes() + self._odd
+                content += array("i", self.cuts[first : last + 1]).tobytes() + self._odd
             self._names.append(blake2b(self._names[-1] + content, digest_size=16).digest())
         return self._names[index + 1]
