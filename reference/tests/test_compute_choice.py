@@ -60,9 +60,13 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> N
         choose_gpu("auto", "int8")
 
 
-def test_threads_are_as_many_as_there_are_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("processors", "threads"), [(1, 1), (2, 1), (8, 7)])
+def test_a_processor_is_left_to_the_rest(
+    processors: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compute, "jit_fault", lambda: None)
-    assert choose_compute().threads == compute.available_threads() >= 1
+    monkeypatch.setattr(compute, "available_threads", lambda: processors)
+    assert choose_compute().threads == threads
 
 
 def test_a_processor_without_fused_products_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def choose_compute(way: Way = "auto", precision: str = "exact", threads: int | N
             raise ComputeError(f"--precision int8 needs the compiled path: {reason}; choose exact")
         log.info("computing: %s%s", NUMPY, f" (the compiled path cannot run: {fault})" if fault else "")
         return NUMPY
-    chosen = Compute("jit", "int8" if precision == "int8" else "exact", threads or available_threads())
+    chosen = Compute("jit", "int8" if precision == "int8" else "exact", threads or default_threads())
     log.info("computing: %s", chosen)
     return chosen
 
@@ -76,6 +76,13 @@ def choose_gpu(way: Way = "auto", precision: str = "exact") -> Compute:
         raise ComputeError(f"--gpu cannot run here: {fault}; leave it out")
     log.info("computing: %s", CUDA)
     return CUDA
+
+
+def default_threads() -> int:
+    """One a processor, but for one that is left to everything else: threads that compute together wait for
+    the slowest, so with a neighbour on its processor a step takes several times as long as with one thread.
+    """
+    return max(1, available_threads() - 1)
 
 
 def available_threads() -> int:
