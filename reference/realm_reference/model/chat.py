@@ -63,9 +63,16 @@ class ChatTemplate:
             raise file.error(str(error)) from None
 
     @property
-    def takes_tools(self) -> bool:
-        """Whether it writes out functions and asks for calls of them in the syntax of Hermes and Qwen."""
-        return "tools" in self._variables and "<tool_call>" in self.source
+    def call_syntax(self) -> str | None:
+        """How it asks the model to write calls of functions: "hermes" (and Qwen), "mistral" or "llama3"; None
+        where it writes out no functions, or asks for calls in a way that is not known here.
+        """
+        if "tools" not in self._variables:
+            return None
+        # Mistral's newer templates have names and arguments apart, with [ARGS] between them.
+        known = {"hermes": "<tool_call>", "mistral": "[TOOL_CALLS]", "llama3": '"parameters"'}
+        name = next((name for name, mark in known.items() if mark in self.source), None)
+        return None if name == "mistral" and "[ARGS]" in self.source else name
 
     def render(
         self,

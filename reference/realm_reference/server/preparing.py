@@ -17,7 +17,7 @@ from realm_reference.orchestration.grammar import (
     json_grammar,
 )
 from realm_reference.orchestration.request import prompt_of_ids
-from realm_reference.server.answers.calls import call_grammar
+from realm_reference.server.answers.call_syntax import SYNTAXES, CallSyntax
 from realm_reference.server.errors import ApiError, invalid, unprocessable, unsupported
 from realm_reference.server.requests.chat_request import ChatRequest
 from realm_reference.server.requests.completion_request import CompletionRequest, PromptValue
@@ -116,8 +116,17 @@ class Preparer:
         if chat.response_format is not None:
             grammar = self._compiled("response_format", partial(json_grammar, chat.response_format))
         if chat.tool_use.tools:
-            return self._compiled("tools", partial(call_grammar, chat.tool_use, chat.response_format))
+            syntax, tokenizer = self.call_syntax(chat), self._model.tokenizer
+            assert syntax is not None  # or the tools had been refused
+            written = partial(syntax.grammar, chat.tool_use, chat.response_format, tokenizer)
+            return self._compiled("tools", written)
         return grammar
+
+    def call_syntax(self, chat: ChatRequest) -> CallSyntax | None:
+        """How the answer's calls of functions will be written; None where it may have none."""
+        template = self._model.chat
+        name = template.call_syntax if template is not None and chat.tool_use.tools else None
+        return None if name is None else SYNTAXES[name]
 
     def _compiled(self, param: str, source: Callable[[], str]) -> Grammar:
         try:
@@ -128,7 +137,7 @@ class Preparer:
 
     def _check_tools(self, chat: ChatRequest) -> None:
         assert self._model.chat is not None
-        if self._model.chat.takes_tools:
+        if self._model.chat.call_syntax is not None:
             return
         why = f"the chat template of '{self._model.name}' has none that this server could read."
         if chat.tool_use.tools:

@@ -1,27 +1,19 @@
-"""Calls of functions in a model's text: how they are written, and how they are read out of a stream.
-
-The syntax is that of Hermes and Qwen, whose chat templates ask for it: each call is a JSON object with `name`
-and `arguments` between two tags.
+"""Calls of functions in a model's text, and how they are read out of a stream as Hermes and Qwen write them:
+each call is a JSON object with `name` and `arguments` between two tags.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any, Final
-
-from realm_reference.orchestration.grammar import WHITESPACE, check_numbers
-from realm_reference.server.requests.response_format import JsonSchema
-from realm_reference.server.requests.tools import ToolUse
+from typing import Final, Protocol
 
 BEGIN: Final = "<tool_call>"
 END: Final = "</tool_call>"
 _HEAD: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"(?P<name>[^"\\]*)"\s*,\s*"arguments"\s*:\s*(?=\{)')
-_ONE_SPACE: Final = "[ ]?"  # calls are written on one line
 
 
 @dataclass(frozen=True)
@@ -46,39 +38,25 @@ def joined(calls: Iterable[Call]) -> list[Call]:
     return list(whole.values())
 
 
-def call_grammar(use: ToolUse, answer: JsonSchema | None) -> str:
-    """What may be said where `use.tools` may be called: text or an `answer` of that schema, and calls.
+def new_id() -> str:
+    """An id for a call."""
+    return f"call_{secrets.token_hex(12)}"
 
-    In the notation of Lark, for `GrammarCompiler`. A call keeps the schema of its function's parameters.
+
+class Reader(Protocol):
+    """Takes a text as it comes and tells calls from what is said beside them.
+
+    Once a call's name is known it is told as it comes; what looks like one and is none is text.
     """
-    calls = _json({"anyOf": [_call_schema(tool.name, tool.parameters) for tool in use.tools]}, _ONE_SPACE)
-    begin, end = json.dumps(BEGIN), json.dumps("\n" + END)
-    rules = [f'body: "\\n" {calls} {end}']
-    if use.required:
-        rules += [f"call: {begin} body", 'start: call ("\\n" call)*' if use.parallel else "start: call"]
-    elif answer is not None:
-        rules += [f"call: {begin} body", f"answer: {_json(answer, WHITESPACE)}"]
-        rules += ['start: answer | call ("\\n" call)*' if use.parallel else "start: answer | call"]
-    else:
-        # Lazy: the text ends with the first tag, and from there on it is a call.
-        rules += ["TEXT: /(.|\\n)*/", f"head[lazy]: TEXT {begin}", "call: head body"]
-        rules += ["start: call* TEXT" if use.parallel else "start: call | TEXT"]
-    return "\n".join(["%llguidance {}", *rules, ""])
 
+    calls: int
+    """How many there have been."""
 
-def _call_schema(name: str, parameters: JsonSchema) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {"name": {"const": name}, "arguments": parameters},
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }
+    def push(self, text: str) -> tuple[str, list[Call]]:
+        """The text and the pieces of calls that are certain now."""
 
-
-def _json(schema: JsonSchema, space: str) -> str:
-    check_numbers(schema)
-    options = {"whitespace_pattern": space, "lenient": False, "coerce_one_of": False}
-    return f"%json {json.dumps({**schema, 'x-guidance': options})}"
+    def end(self) -> str:
+        """What was held back and is text, when nothing more comes."""
 
 
 class _State(Enum):
@@ -89,17 +67,13 @@ class _State(Enum):
 
 
 class CallReader:
-    """Takes a text as it comes and tells calls from what is said beside them.
-
-    What may become a tag is held back, and so is space that may be the space round a call. Once its name is
-    known a call is told as it comes; what looks like one and is none is text.
-    """
+    """A Reader that holds back what may become a tag, and space that may be the space round a call."""
 
     def __init__(self) -> None:
         self._held = ""
         self._state = _State.TEXT
         self._behind = False  # a call, so that space is no text yet
-        self._end_of_arguments = _ObjectEnd()
+        self._end_of_arguments = ObjectEnd()
         self.calls = 0
 
     def push(self, text: str) -> tuple[str, list[Call]]:
@@ -141,10 +115,10 @@ class CallReader:
 
     def _head(self, calls: list[Call]) -> str:
         if head := _HEAD.match(self._held):
-            calls.append(Call(self.calls, "", head["name"], f"call_{secrets.token_hex(12)}"))
+            calls.append(Call(self.calls, "", head["name"], new_id()))
             self.calls += 1
             self._held = self._held[head.end() :]
-            self._state, self._end_of_arguments = _State.ARGUMENTS, _ObjectEnd()
+            self._state, self._end_of_arguments = _State.ARGUMENTS, ObjectEnd()
         elif END in self._held:
             before, _, self._held = self._held.partition(END)
             self._state = _State.TEXT
@@ -166,7 +140,7 @@ class CallReader:
         return shown
 
 
-class _ObjectEnd:
+class ObjectEnd:
     """Finds where a JSON object ends in a text that comes in pieces."""
 
     def __init__(self) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from realm_reference.model.tokenizer import Tokenizer
 from realm_reference.orchestration import Finished, FinishReason, PromptScored, Token
-from realm_reference.server.answers.calls import Call, CallReader, joined
+from realm_reference.server.answers.call_syntax import CallSyntax
+from realm_reference.server.answers.calls import Call, joined
 from realm_reference.server.answers.logprobs import ScoredToken, ScoreKeeper, scored_prompt
 
 
@@ -37,13 +38,18 @@ class Turn:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, with_logprobs: bool, echo: str = "", with_calls: bool = False
+        self,
+        tokenizer: Tokenizer,
+        *,
+        with_logprobs: bool,
+        echo: str = "",
+        with_calls: CallSyntax | None = None,
     ) -> None:
-        """`echo` is put before the first text; `with_calls` reads calls of functions out of it."""
+        """`echo` is put before the first text; calls of functions are read out of it in a syntax."""
         self._tokenizer = tokenizer
         self._echo = echo
         self._keeper = ScoreKeeper(tokenizer, len(echo)) if with_logprobs else None
-        self._calls = CallReader() if with_calls else None
+        self._calls = with_calls.reader() if with_calls else None
         self.finish_reason: str | None = None
 
     def take(self, event: PromptScored | Token | Finished) -> Piece:
