@@ -28,9 +28,9 @@ import numpy as np
 from realm_reference.tenants import keyfile
 from realm_reference.tenants.keys import generate
 
-_SERVE: Final = [sys.executable, "-c", "from realm_reference.commands import serve; serve()"]
+SERVE: Final = [sys.executable, "-c", "from realm_reference.commands import serve; serve()"]
 _START_SECONDS: Final = 120
-_WORDS: Final = (
+WORDS: Final = (
     "river",
     "stone",
     "window",
@@ -171,7 +171,7 @@ async def _first_token_ms(
     *,
     max_tokens: int,
 ) -> float:
-    words = " ".join(draw.choices(_WORDS, k=settings.prompt_words))
+    words = " ".join(draw.choices(WORDS, k=settings.prompt_words))
     messages = [{"role": "user", "content": words}]
     body = {"model": server.model, "messages": messages, "max_tokens": max_tokens, "stream": True}
     begun = time.perf_counter_ns()
@@ -198,14 +198,14 @@ async def _serving(model: str) -> AsyncIterator[Server]:
         ready = folder / "ready.json"
         process = subprocess.Popen(
             [
-                *_SERVE,
+                *SERVE,
                 *("--http", "--http-port", "0", "--model", model, "--log-level", "error"),
                 *("--auth", "--api-keys", str(folder / "keys.json"), "--ledger", str(folder / "realm.db")),
                 *("--ready-file", str(ready), "--drain-timeout", "0"),
             ]
         )
         try:
-            url = await _url(ready, process)
+            url = await ready_url(ready, process)
             async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {keys['light']}"}) as client:
                 listing = await (await client.get(f"{url}/v1/models")).json()
             yield Server(url, listing["data"][0]["id"], keys["light"], keys["flood"])
@@ -217,7 +217,8 @@ async def _serving(model: str) -> AsyncIterator[Server]:
             process.wait()
 
 
-async def _url(ready: Path, process: subprocess.Popen[bytes]) -> str:
+async def ready_url(ready: Path, process: subprocess.Popen[bytes]) -> str:
+    """The URL of a server, from its ready file; raises BenchError if it ends or takes too long."""
     end = time.monotonic() + _START_SECONDS
     while not ready.exists():
         if process.poll() is not None:
