@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from realm_abi.sandbox import Runtime
+from realm_abi.sandbox import Runtime, fibers_work
 from realm_reference.bench import sessions, tenants
 from realm_reference.bench.nullhost import NullHost, Shape
 from realm_reference.bench.plainloop import SAMPLINGS, generate
@@ -134,9 +134,20 @@ def test_the_engine_is_measured_with_all_that_it_says(tiny_gguf: Path, tmp_path:
     assert figures["schema"] == "realm-bench-engine/1"
     assert [cost["batch"] for cost in figures["batches"]] == [1, 2]
     assert all(cost[what] > 0 for cost in figures["batches"] for what in ("model", "engine", "guests"))
+    waited = {(cost["guests"], cost["way"]) for cost in figures["waiting_us"]}
+    ways = {"none", "threads", *(["fibers"] if fibers_work() else [])}
+    assert waited == {(guests, way) for guests in (1, 32) for way in ways}
+    assert all(cost["us"] > 0 and cost["cpu_us"] > 0 for cost in figures["waiting_us"])
     assert figures["tenants"]["tenants"] == 3
     assert 0 < figures["tenants"]["jain"] <= 1
-    for name in ("engine %", "a ratio of 0.97", "Jain's index of 0.95", "a tenant's own", "pages_held"):
+    for name in (
+        "engine %",
+        "32 at once, on threads",
+        "a ratio of 0.97",
+        "Jain's index of 0.95",
+        "a tenant's own",
+        "pages_held",
+    ):
         assert name in result.output
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime, fibers_work
 
-from realm_reference.bench import batches, sessions, tenants
+from realm_reference.bench import batches, sessions, tenants, waiting
 from realm_reference.engine import Engine
 from realm_reference.model.model import Model
 from realm_reference.orchestration import Orchestrator
@@ -23,6 +23,7 @@ RATIO_GOAL = 0.97
 """Of one tenant's throughput, with as many tenants as guests."""
 JAIN_GOAL = 0.95
 IDLE_GOAL_KIB = 1024.0
+WAYS = {"none": "no guests", "fibers": "on fibers", "threads": "on threads"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def run(settings: Settings, model: Model) -> dict[str, Any]:
         "settings": asdict(settings),
         "model": {"name": model.name, "compute": str(model.compute)},
     }
+    figures["waiting_us"] = [asdict(cost) for cost in waiting.measure(settings.repeat)]
     if settings.sessions:
         figures["sessions"] = asdict(sessions.measure(settings.sessions, settings.seed))
     runner = model.runner()
@@ -90,6 +92,11 @@ def table(figures: dict[str, Any]) -> Iterator[str]:
         shares = [100 * cost[what] / cost["model"] for what in ("engine", "guests")]
         row = (cost["model"], cost["engine"], cost["guests"], *shares, cost["in_a_step"])
         yield f"{'batch ' + str(cost['batch']):<18}" + "".join(f"{value:>10.1f}" for value in row)
+    yield ""
+    yield f"{'waiting, us a token':<24}{'wall':>10}{'CPU':>10}"
+    for cost in figures["waiting_us"]:
+        name = f"{cost['guests']} at once, {WAYS[cost['way']]}"
+        yield f"{name:<24}{cost['us']:>10.1f}{cost['cpu_us']:>10.1f}"
     yield ""
     yield from _tenants(figures["tenants"])
     if "sessions" in figures:
