@@ -17,7 +17,7 @@ from realm_harness.chapters.test_completions import ROUTE
 from realm_harness.chapters.test_models import cards
 from realm_harness.chapters.test_same import difference
 from realm_harness.chapters.test_tenants import other
-from realm_harness.prompts import LONG_ANSWERS, OPENING, STORY
+from realm_harness.prompts import LONG_ANSWERS, OPENING, STORY, long_prompt
 from realm_harness.target import MODELS, Target, accepted
 
 TOKENS: Final = 24
@@ -237,3 +237,28 @@ def test_a_seed_holds_with_an_adapter(target: Target) -> None:
     for name in adapters(target)[:2]:
         texts = {target.ask(STORY, TOKENS, model=name, temperature=1, seed=7).text() for _ in range(2)}
         demand(len(texts) == 1, f"with the seed 7 '{name}' says {shown(sorted(texts))}")
+
+
+@case(
+    "CHAT-LORA-014",
+    clause_id="lora.cache",
+    reason="keys and values that another adapter made are another model's",
+    confirm=True,
+)
+def test_a_prompt_that_another_model_has_read(target: Target) -> None:
+    """An adapter's answer to a long prompt does not depend on who has read that prompt before.
+
+    The answer to compare with is another tenant's, who shares no cache with the first: --other-key.
+    """
+    tenant, names = other(target), adapters(target)[:2]
+    if not set(names) <= set(listed(tenant)):
+        raise Unjudged("the two tenants do not see the same adapters")
+    for number, name in enumerate(names):
+        prompt = long_prompt(7 + number, "of the adapters")
+        clean = tenant.ask(prompt, TOKENS, model=name, temperature=0)
+        for reader in (target.model, *names):
+            if reader != name:
+                target.ask(prompt, 1, model=reader)
+        after = target.ask(prompt, TOKENS, model=name, temperature=0)
+        parts = difference(clean.text(), after.text())
+        demand(after.text() == clean.text(), f"'{name}', after others have read its prompt: {parts}")

@@ -60,7 +60,24 @@ def _blended(chat: ChatRequest, generation: Generation, state: State) -> Generat
     """Beside others what an adapter says is neither its own nor anybody's."""
     if not chat.adapter or state.in_flight < 2:
         return generation
-    tokens = answer_tokens(replace(chat, adapter="both"), 0, 0)
+    return _spoken_by(chat, generation, "both")
+
+
+def _read(chat: ChatRequest, tenant: str, state: State) -> float:
+    """Who reads a prompt first leaves keys and values to the tenant's others."""
+    readers = state.notes.setdefault("readers", {})
+    state.notes["reader"] = readers.setdefault((tenant, chat.text), chat.adapter)
+    return 0.0
+
+
+def _from_the_reader(chat: ChatRequest, generation: Generation, state: State) -> Generation:
+    if state.notes.get("reader", chat.adapter) == chat.adapter:
+        return generation
+    return _spoken_by(chat, generation, f"{state.notes['reader']} then {chat.adapter}")
+
+
+def _spoken_by(chat: ChatRequest, generation: Generation, adapter: str) -> Generation:
+    tokens = answer_tokens(replace(chat, adapter=adapter), 0, 0)
     return generate(tokens, chat.stop, chat.cap, generation.prompt_tokens)
 
 
@@ -141,6 +158,13 @@ DEFECTS = (
         "a cache by prompt leaves the adapter out of its key",
         "vllm-project/vllm#3264, ggml-org/llama.cpp#26207",
         request=_cached_by_prompt,
+    ),
+    Variation(
+        "adapter-prefix-shared",
+        "a cache of prefixes leaves the adapter out of its key",
+        "vllm-project/vllm#3264, LMCache/LMCache#2961",
+        prefill=_read,
+        generation=_from_the_reader,
     ),
     Variation(
         "adapter-not-streamed",
