@@ -1,31 +1,14 @@
-"""Whether one side's runs differ from another's: differences with intervals, and a verdict for a pipeline.
-
-Requests are the unit that is drawn again (bootstrap, Efron 1979): the gaps of one stream belong together, and
-pooled gaps would make an interval far too narrow. With several runs a side, runs are drawn first and requests
-within them, because two runs of the same server differ too. Percentile intervals, seeded.
-"""
+"""Whether one side's runs differ from another's: differences with intervals, and a verdict for a pipeline."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from realm_loadtests.records import Record
-
-Floats = NDArray[np.float64]
-
-RESAMPLES: Final = 1000
-CONFIDENCE: Final = 0.95
-_TAILS: Final = (50 * (1 - CONFIDENCE), 100 - 50 * (1 - CONFIDENCE))
-
-
-Runs = Sequence[Sequence[Record]]
-"""One side: the requests of each of its runs."""
+from realm_loadtests.resampling import CONFIDENCE, RESAMPLES, Floats, Runs, Sample, interval
 
 
 @dataclass(frozen=True)
@@ -49,7 +32,7 @@ def compare(a: Runs, b: Runs, *, threshold: float, seed: int) -> dict[str, Any]:
 
     Raises ValueError if a side has no completed request.
     """
-    sides = [_Side(a), _Side(b)]
+    sides = [Sample(a), Sample(b)]
     for name, side in zip("AB", sides, strict=True):
         if not side.completed.any():
             raise ValueError(f"{name} has no completed request to compare")
@@ -70,62 +53,16 @@ def compare(a: Runs, b: Runs, *, threshold: float, seed: int) -> dict[str, Any]:
     }
 
 
-class _Side:
-    """One side's requests as arrays: for each latency its values, ascending, and whose each is."""
-
-    def __init__(self, runs: Runs) -> None:
-        records = list(itertools.chain(*runs))
-        ends = list(itertools.accumulate(map(len, runs)))
-        self._runs = [np.arange(end - len(run), end) for end, run in zip(ends, runs, strict=True) if run]
-        self.failed = np.array([record.outcome == "failed" for record in records])
-        self.completed = np.array([record.outcome == "completed" for record in records])
-        self.values = {name: _ascending(records, of) for name, of in LATENCIES.items()}
-
-    def redraw(self, draw: np.random.Generator) -> Floats:
-        """How often each request is in a resample: runs with replacement, then requests of each with it."""
-        chosen = draw.integers(len(self._runs), size=len(self._runs))
-        indices = [draw.choice(self._runs[run], len(self._runs[run])) for run in chosen]
-        return np.bincount(np.concatenate(indices), minlength=len(self.failed)).astype(np.float64)
-
-    def figure(self, name: str, weights: Floats) -> float:
-        """A figure of the requests, each counted so often; NaN without values."""
-        if name == "error_rate":
-            judged = weights @ (self.failed | self.completed)
-            return float(weights @ self.failed / judged) if judged else np.nan
-        latency, _, rank = name.partition("_p")
-        values, owners = self.values[latency]
-        cumulated = np.cumsum(weights[owners])
-        if not len(cumulated) or not cumulated[-1]:
-            return np.nan
-        # The nearest rank, as in the figures of a run.
-        return float(values[np.searchsorted(cumulated, cumulated[-1] * float(rank) / 100 - 1e-9)])
-
-
-def _ascending(
-    records: Sequence[Record], of: Callable[[Record], Sequence[float | None]]
-) -> tuple[Floats, NDArray[np.int64]]:
-    """The latencies of the completed requests, in milliseconds, and the index of the request of each."""
-    pairs = [
-        (value / 1000, index)
-        for index, record in enumerate(records)
-        if record.outcome == "completed"
-        for value in of(record)
-        if value is not None
-    ]
-    pairs.sort()
-    return np.array([value for value, _ in pairs]), np.array([index for _, index in pairs], np.int64)
-
-
 def _difference(
-    name: str, sides: Sequence[_Side], weights: Sequence[Sequence[Floats]], threshold: float
+    name: str, sides: Sequence[Sample], weights: Sequence[Sequence[Floats]], threshold: float
 ) -> Difference | None:
     a, b = (side.figure(name, np.ones(len(side.failed))) for side in sides)
     drawn = np.array([[side.figure(name, w) for w in ws] for side, ws in zip(sides, weights, strict=True)])
     changes = _change(name, drawn[0], drawn[1])
-    changes = changes[np.isfinite(changes)]
-    if not np.isfinite([a, b]).all() or not len(changes):
+    ends = interval(changes)
+    if not np.isfinite([a, b]).all() or ends is None:
         return None
-    low, high = (float(value) for value in np.percentile(changes, _TAILS))
+    low, high = ends
     change = float(_change(name, np.array(a), np.array(b)))
     unit = "" if name == "error_rate" else "ms"
     return Difference(name, unit, a, b, change, low, high, _verdict(low, high, threshold))
@@ -155,11 +92,5 @@ def _cliffs_delta(a: Floats, b: Floats) -> float | None:
     return round(float(above - below) / (len(a) * len(b)), 6)
 
 
-LATENCIES: Final[dict[str, Callable[[Record], Sequence[float | None]]]] = {
-    "ttft": lambda record: [record.start_ttft_us],
-    "itl": lambda record: record.gaps_us,
-    "tpot": lambda record: [record.tpot_us],
-    "e2e": lambda record: [record.start_e2e_us],
-}
 FIGURES: Final = ("ttft_p50", "ttft_p99", "itl_p50", "itl_p99", "tpot_p50", "e2e_p50", "error_rate")
 """What is compared, lower being better in each; `_pNN` is the quantile of a latency."""

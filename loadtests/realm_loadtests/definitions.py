@@ -65,6 +65,15 @@ DEFINITIONS = {
         "Requests whose user read slowly on purpose (scenario slow-readers), however they ended; no latency "
         "of theirs counts, because it is the reader's."
     ),
+    "intervals": (
+        "95 % intervals of figures (milliseconds; of error_rate a share), from 1,000 resamples of the run's "
+        "requests, drawn with the run's seed: how far the figure of another run as long might lie. What two "
+        "runs of one server differ by beyond that is not in them; realm compare takes several."
+    ),
+    "steady": (
+        "warm_up_s is where the run became steady, found in its TTFTs (MSER-5); figures are those of the "
+        "requests sent after it. Null: it never did, or 50 requests were not completed."
+    ),
     "tenants": (
         "The same figures for each tenant, and Jain's fairness index of the tokens that each got: 1 is "
         "equal, 1/n all to one of n."

@@ -18,9 +18,12 @@ from realm_loadtests.begun import Begun
 from realm_loadtests.definitions import BUSY_SHARE, DEFINITIONS, LATE_MS
 from realm_loadtests.measures import Latency, Measures
 from realm_loadtests.records import Record
+from realm_loadtests.resampling import intervals
+from realm_loadtests.steady import warm_up_s
 from realm_loadtests.tenants import jain
 
 SCHEMA = "realm-load/1"
+INTERVALS = ("ttft_p50", "ttft_p99", "itl_p50", "itl_p99", "e2e_p50", "error_rate")
 
 
 def build(
@@ -58,6 +61,8 @@ def build(
         "seconds": round(seconds, 3),
         "note": note,
         "figures": found,
+        "intervals": intervals(records, INTERVALS, settings["seed"]),
+        "steady": steady(records, settings["seed"]),
         "arrivals": arrivals(measures, records) if settings["arrivals"] else None,
         "tenants": tenants(records, measures.window_s),
         "slo": [objective.judge(found) for objective in objectives],
@@ -113,6 +118,17 @@ def arrivals(measures: Measures, records: Sequence[Record]) -> dict[str, Any]:
         "ttft_from_sending_ms": _latency(measures.ttft_sent),
         "e2e_from_sending_ms": _latency(measures.e2e_sent),
     }
+
+
+def steady(records: Sequence[Record], seed: int) -> dict[str, Any]:
+    """Where the warm-up ended, and the latencies of what came after it."""
+    end = warm_up_s(records)
+    if end is None:
+        return {"warm_up_s": None, "figures": None}
+    after = [record for record in records if record.at_us >= end * 1e6]
+    part = Measures.of(after)
+    latencies = {f"{name}_ms": _latency(getattr(part, name)) for name in ("ttft", "itl", "e2e")}
+    return {"warm_up_s": end, "figures": latencies, "intervals": intervals(after, INTERVALS, seed)}
 
 
 def tenants(records: Sequence[Record], window_s: float) -> dict[str, Any] | None:

@@ -29,12 +29,30 @@ def summarise(result: dict[str, Any]) -> str:
         lines.append(f"  {title:<22}" + "".join(f"{number(figures[key][name]):>10}" for name in COLUMNS))
     lines += ["", *_rates(figures), *_errors(figures), *_arrivals(result), *_tenants(result)]
     lines += _objectives(result)
-    lines += ["", *_error_bar(result["calibration"])]
+    lines += ["", *_trust(result), *_error_bar(result["calibration"])]
     if result["generator"]["may_be_the_bottleneck"]:
         lines += ["", *_warning(result["generator"])]
     if result["note"]:
         lines += ["", f"  Note: {result['note']}."]
     return "\n".join(lines)
+
+
+def _trust(result: dict[str, Any]) -> list[str]:
+    """How far the figures of another run might lie, and where this one became steady."""
+    lines = []
+    ends = {name: result["intervals"][name] for name in ("ttft_p50", "ttft_p99", "itl_p99")}
+    if all(ends.values()):
+        said = ", ".join(
+            f"{name.upper().replace('_P', ' p')} {number(low)} to {number(high)}"
+            for name, (low, high) in ends.items()
+        )
+        lines.append(f"  95 % intervals, ms: {said}")
+    if warm_up := result["steady"]["warm_up_s"]:
+        ttft = result["steady"]["figures"]["ttft_ms"]
+        lines.append(
+            f"  Steady after {warm_up:.1f} s: TTFT p50 {number(ttft['p50'])} ms, p99 {number(ttft['p99'])} ms"
+        )
+    return lines
 
 
 def _error_bar(calibrated: dict[str, Any] | None) -> list[str]:
