@@ -82,7 +82,7 @@ def test_counters_only_rise(target: Target) -> None:
 
 @case("CHAT-METRICS-007", clause_id="metrics.buckets", reason="a quantile of other buckets is nonsense")
 def test_histograms(target: Target) -> None:
-    """Histograms are cumulative up to a +Inf bucket that equals their count, and have a sum."""
+    """Histograms rise bucket by bucket to a +Inf bucket that equals their count, and have a sum."""
     target.raw_stream(STORY, 8)
     page = scrape(target)
     if not page.of_kind("histogram"):
@@ -96,7 +96,7 @@ Labels = frozenset[tuple[str, str]]
 
 
 def _buckets(page: Page, name: str) -> dict[Labels, list[tuple[float, float]]]:
-    """(bound, value) of each bucket of a histogram in the order of the bounds, by the other labels."""
+    """(bound, value) of each bucket of a histogram in the order of the page, by the other labels."""
     found: dict[Labels, list[tuple[float, float]]] = {
         labels: [] for sample, labels in page.values if sample in (f"{name}_count", f"{name}_sum")
     }
@@ -108,13 +108,15 @@ def _buckets(page: Page, name: str) -> dict[Labels, list[tuple[float, float]]]:
             except ValueError:
                 raise Broken(f"a bucket of {name} has the bound le={bound!r}") from None
             found.setdefault(frozenset(pair for pair in labels if pair[0] != "le"), []).append((at, value))
-    return {labels: sorted(buckets) for labels, buckets in found.items()}
+    return found
 
 
 def _check_buckets(page: Page, name: str, labels: Labels, buckets: list[tuple[float, float]]) -> None:
     count = page.values.get((f"{name}_count", labels))
     demand(count is not None, f"{named((name, labels))} has no _count")
     demand((f"{name}_sum", labels) in page.values, f"{named((name, labels))} has no _sum")
+    bounds = [bound for bound, _ in buckets]
+    demand(bounds == sorted(bounds), f"the buckets of {named((name, labels))} are not in order: {bounds}")
     demand(buckets and math.isinf(buckets[-1][0]), f'{named((name, labels))} has no bucket with le="+Inf"')
     demand(
         buckets[-1][1] == count,

@@ -73,6 +73,12 @@ def _own_counts(samples: tuple[Sample, ...]) -> list[Sample]:
     return bent
 
 
+def _backwards(family: Family) -> Family:
+    buckets = [sample for sample in family.samples if sample.suffix == "_bucket"]
+    rest = [sample for sample in family.samples if sample.suffix != "_bucket"]
+    return replace(family, samples=(*reversed(buckets), *rest))
+
+
 def _without_infinity(sample: Sample) -> Sample | None:
     return None if ("le", "+Inf") in sample.labels else sample
 
@@ -180,6 +186,12 @@ DEFECTS = (
         "histogram buckets are not cumulative",
         "clause: buckets are cumulative",
         metrics=_not_cumulative,
+    ),
+    Variation(
+        "metrics-buckets-backwards",
+        "a histogram begins with its last bucket",
+        "clause: buckets in increasing order of le",
+        metrics=_on(DURATION, _backwards),
     ),
     Variation(
         "metrics-no-infinity",
