@@ -160,6 +160,7 @@ def v2_options(request: GenerationRequest, model: Model) -> OptionsV2:
         "seed": request.seed % 2**64,
         "stop_tokens": list(model.tokenizer.eos_ids),
         "stop_strings": list(request.stop),
+        "draft_tokens": request.draft_tokens,
     }
 
 

@@ -5,7 +5,7 @@ windows.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.steps import Answer, Steps, until
 
+from realm_reference.orchestration.drafting import Drafter, Guesses
 from realm_reference.orchestration.hostcalls import HostCalls, put
 
 U8 = NDArray[np.uint8]
@@ -29,6 +30,19 @@ STOP_TOKEN: Final = 1
 
 class HostFunctionsV2(HostCalls):
     """Each method is the import of its name (see contract.toml for meaning, units and errors)."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._guesses = Guesses()
+        self._drafters: dict[int, Drafter] = {}
+
+    def close(self) -> None:
+        """As of both versions; what became of guesses is counted."""
+        for session in list(self._sessions):
+            self._leave(session)
+        super().close()
+        if self._guesses.made:
+            self._engine.count_guesses(self._guesses.made, self._guesses.kept)
 
     def realm_abi_version(self) -> int:
         """2."""
@@ -91,27 +105,51 @@ class HostFunctionsV2(HostCalls):
     def realm_session_truncate(self, session: int, length: int, /) -> int:
         """Forget the tokens from `length` on."""
         self._spend()
-        self._session(session).truncate(length)
+        target = self._session(session)
+        before = target.length
+        target.truncate(length)
+        self._guesses.truncated(session, before, length, self.output.tokens)
         return 0
 
     def realm_session_free(self, session: int, /) -> int:
         """Free a session. Not counted: a guest whose budget is spent may still clean up."""
-        self._session(session).free()
-        del self._sessions[session]
+        self._session(session)
+        self._leave(session)
+        self._sessions.pop(session).free()
         return 0
+
+    def _leave(self, session: int) -> None:
+        """Before a session is freed."""
+        self._guesses.left(session, self._sessions[session].length, self.output.tokens)
+        if (drafter := self._drafters.pop(session, None)) is not None:
+            drafter.free()
 
     def realm_forward(self, session: int, ids: U32, logits: F32, rows: int, /) -> Steps[int]:
         """Append ids [T]; write the logits of the last `rows`, [rows * V]. Waits for the engine."""
         self._spend()
-        result = yield from until(self._session(session).start_forward(ids, rows))
+        target, count = self._session(session), len(ids)  # before the logits are written where they may lie
+        result = yield from until(target.start_forward(ids, rows))
         put(result.reshape(-1), logits)
+        self._guesses.fed(session, target.length, count, self.output.tokens)
         return rows
 
-    def realm_draft(self, session: int, ids: U32, out: U32, /) -> int:
-        """No draft model is loaded, and the contract has a code for that."""
+    def realm_draft(self, session: int, ids: U32, out: U32, /) -> Steps[int]:
+        """Write what the draft model proposes after the session's tokens and `ids`; returns how many."""
         self._spend()
-        self._session(session)
-        raise AbiError(ErrorCode.unsupported, "there is no draft model")
+        target = self._session(session)
+        if (engine := self._engine.draft) is None:
+            raise AbiError(ErrorCode.unsupported, "there is no draft model")
+        if len(ids) and int(ids.max()) >= self._vocab_size:
+            raise AbiError(ErrorCode.invalid_argument, f"token {int(ids.max())} is outside the vocabulary")
+        if session not in self._drafters:
+            following = engine.open(self._request.tenant)
+            self._generation.on_cancel(following.cancel)
+            self._drafters[session] = Drafter(following, engine.context_length)
+        return self._draft(self._drafters[session], [*target.tokens, *ids.tolist()], out)
+
+    def _draft(self, drafter: Drafter, tokens: list[int], out: U32) -> Steps[int]:
+        proposed = yield from drafter.propose(tokens, len(out) if tokens else 0)
+        return put(np.array(proposed, np.uint32), out)
 
     def realm_emit(self, session: int, token: int, text: str, logprob: float, flags: int, /) -> Answer:
         """Hand on one sampled token; returns 1 when the guest shall stop."""
