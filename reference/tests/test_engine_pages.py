@@ -209,6 +209,35 @@ def test_prompts_go_in_chunks_beside_the_tokens_of_others(
     assert steps.taken[5:] == [[(32, 32)], [(64, 6)]]
 
 
+def test_who_had_a_token_from_the_last_step_is_waited_for(
+    make_engine: Callable[..., Engine], steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    sessions = [engine.open() for _ in range(3)]
+    steps.shut()
+    first = sessions[0].start_forward(prompt(1))
+    assert steps.entered.acquire(timeout=30)
+    others = [session.start_forward(prompt(2)) for session in sessions[1:]]
+    monkeypatch.setattr("realm_reference.engine.loop.PATIENCE", 1e9)
+    steps.gate.set()
+    first.result(30)
+    sessions[0].free()  # or else it is waited for
+    for future in others:
+        future.result(30)
+    assert len(steps.taken) == 2
+    waiting = sessions[1].start_forward(prompt(1))
+    assert engine.responds(30)
+    assert len(steps.taken) == 2, "the third may be about to ask"
+    together = sessions[2].start_forward(prompt(1))
+    waiting.result(30)
+    together.result(30)
+    assert steps.taken[2] == [(2, 1), (2, 1)]
+    alone = sessions[1].start_forward(prompt(1))
+    sessions[2].free()
+    alone.result(30)
+    assert steps.taken[3] == [(3, 1)]
+
+
 def test_a_full_batch_is_shared_by_owners(make_engine: Callable[..., Engine], steps: Steps) -> None:
     """Four places, sixteen decodes of one owner and two of another: both of these have a place."""
     engine = make_engine(batch=4, pages=32)

@@ -1,6 +1,7 @@
 """The engine: sessions over one KV cache in pages, and the one loop that runs the model for all.
 
-To be read in this order: pages, sequence, work, fairqueue, scheduler, loop, caller, session, layers, engine.
+To be read in this order: pages, sequence, work, fairqueue, scheduler, loop, caller, session, layers,
+adapters, engine.
 """
 
 from realm_reference.engine.engine import CacheUse, Engine

@@ -7,25 +7,23 @@ a step is the scheduler's business.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from realm_abi.errors import AbiError, ErrorCode
 
+from realm_reference.engine.aside import Aside
+from realm_reference.engine.faults import cancelled, closed, fault_of
 from realm_reference.engine.scheduler import Batch, Scheduler
 from realm_reference.engine.sequence import Sequence
 from realm_reference.engine.work import Call, Observe, Outcome, StepRecord, Work
 from realm_reference.model.runner import Chunk, Runner
-
-log = logging.getLogger(__name__)
 
 # Whoever had a token from the last step is about to ask for the next one. The loop waits for them, up to this
 # part of what the step took: or else they would fall apart into several batches.
@@ -33,24 +31,6 @@ PATIENCE: Final = 0.25
 
 Part = tuple[Work, int, Outcome]
 """A piece of work, its positions in the step, and what came of it."""
-
-
-@dataclass(frozen=True)
-class Aside:
-    """A call that is made between two steps, and its end."""
-
-    call: Callable[[], None]
-    made: Future[None]
-
-    def run(self) -> None:
-        """Make it."""
-        try:
-            self.call()
-        except Exception as error:
-            log.warning("a call between two steps failed", exc_info=error)
-            self.made.set_exception(error)
-        else:
-            self.made.set_result(None)
 
 
 class StepLoop:
@@ -96,7 +76,7 @@ class StepLoop:
         """Queue `work`; the loop completes its future. Raises `internal` when the loop is closed."""
         with self._changed:
             if self._closed:
-                raise _closed()
+                raise closed()
             work.begin(self._scheduler.limits.prefill_chunk)
             self._scheduler.put(work)
             self._due.discard(work.sequence.number)
@@ -109,9 +89,9 @@ class StepLoop:
             work.abandoned = True
             waited = self._scheduler.queue.remove(work.sequence.owner, work)
             if waited:
-                self._scheduler.settle(work, 0, _cancelled())
+                self._scheduler.settle(work, 0, cancelled())
         if waited:
-            work.future.set_exception(_cancelled())
+            work.complete(cancelled())
 
     def between_steps(self, call: Callable[[], None]) -> Future[None]:
         """Have `call` made on the loop's thread while no step runs. Calls keep their order. When the loop is
@@ -120,7 +100,7 @@ class StepLoop:
         aside = Aside(call, Future())
         with self._changed:
             if self._closed:
-                aside.made.set_exception(_closed())
+                aside.made.set_exception(closed())
             else:
                 self._asides.append(aside)
                 self._changed.notify_all()
@@ -149,12 +129,16 @@ class StepLoop:
                 job.run()
                 continue
             begin = time.perf_counter_ns()
-            parts = [self._call(job)] if isinstance(job, Call) else self._step(job)
+            if isinstance(job, Call):
+                parts: list[Part] = [(job, job.rows, self._call(job))]
+            else:
+                counts = [len(chunk.ids) for chunk in job.chunks]
+                parts = list(zip(job.works, counts, self._step(job), strict=True))
             self._settle(parts, begin, (time.perf_counter_ns() - begin) / 1e9)
         for work in list(self._scheduler.queue):
-            work.future.set_exception(_closed())
+            work.complete(closed())
         for aside in self._asides:
-            aside.made.set_exception(_closed())
+            aside.made.set_exception(closed())
 
     def _next(self) -> Batch | Call | Aside | None:
         with self._changed:
@@ -179,37 +163,36 @@ class StepLoop:
             return None
         return left
 
-    def _call(self, call: Call) -> Part:
+    def _call(self, call: Call) -> Outcome:
         with self._changed:
             room = self._scheduler.make_room(call)
         if not room:
-            return call, call.rows, AbiError(ErrorCode.out_of_memory, "the KV cache has no page left")
+            return AbiError(ErrorCode.out_of_memory, "the KV cache has no page left")
         try:
-            return call, call.rows, call.run()
+            return call.run()
         except Exception as error:
-            return call, call.rows, _fault(error)
+            return fault_of(error)
 
-    def _step(self, batch: Batch) -> list[Part]:
-        """Run the batch. If that fails, each chunk goes alone: a fault is one sequence's."""
+    def _step(self, batch: Batch) -> list[Outcome]:
+        """What each chunk gave, [rows, V]. If the step fails, each goes alone: a fault is one sequence's."""
         try:
             for source, target in batch.copies:
                 self._runner.copy_page(source, target)
+        except Exception as error:
+            return [fault_of(error)] * len(batch.works)
+        try:
             logits = self._runner.step(batch.chunks)
         except Exception as error:
             if len(batch.chunks) == 1:
-                outcomes: list[Outcome] = [_fault(error)]
-            else:
-                outcomes = [self._alone(chunk) for chunk in batch.chunks]
-        else:
-            outcomes = [*np.split(logits, np.cumsum([chunk.rows for chunk in batch.chunks])[:-1])]
-        counts = [len(chunk.ids) for chunk in batch.chunks]
-        return list(zip(batch.works, counts, outcomes, strict=True))
+                return [fault_of(error)]
+            return [self._alone(chunk) for chunk in batch.chunks]
+        return [*np.split(logits, np.cumsum([chunk.rows for chunk in batch.chunks])[:-1])]
 
     def _alone(self, chunk: Chunk) -> Outcome:
         try:
             return self._runner.step([chunk]).copy()
         except Exception as error:
-            return _fault(error)
+            return fault_of(error)
 
     def _settle(self, parts: list[Part], begin: int, seconds: float) -> None:
         self._record(parts, begin, seconds)
@@ -218,18 +201,17 @@ class StepLoop:
             done = []
             for work, count, outcome in parts:
                 rows[work.sequence.owner] += count
-                result = self._scheduler.settle(work, count, _cancelled() if work.abandoned else outcome)
+                result = self._scheduler.settle(work, count, cancelled() if work.abandoned else outcome)
                 if result is not None:
                     done.append((work, result))
             self._scheduler.charge(rows, seconds)
             if self._scheduler.limits.batch > 1:
-                self._due.update(work.sequence.number for work, _ in done)
+                self._due.update(
+                    work.sequence.number for work, result in done if not isinstance(result, AbiError)
+                )
                 self._patient_until = time.perf_counter() + PATIENCE * seconds
         for work, result in done:
-            if isinstance(result, AbiError):
-                work.future.set_exception(result)
-            else:
-                work.future.set_result(result)
+            work.complete(result)
 
     def _record(self, parts: list[Part], begin: int, seconds: float) -> None:
         """Counters and observers first: who is woken by the step finds them as they are after it."""
@@ -249,23 +231,3 @@ class StepLoop:
             waited = max(record.queued_seconds for record in records)
             rows = sum(record.rows for record in records)
             self._on_step(StepRecord(begin, rows, seconds, waited, len(parts)))
-
-
-def _closed() -> AbiError:
-    return AbiError(ErrorCode.internal, "the engine is closed")
-
-
-def _cancelled() -> AbiError:
-    return AbiError(ErrorCode.cancelled, "the request was cancelled")
-
-
-def _fault(error: Exception) -> AbiError:
-    """What a session is told of an error of the model's; the loop goes on whatever it was."""
-    if isinstance(error, AbiError):
-        return error
-    if isinstance(error, ValueError):
-        return AbiError(ErrorCode.invalid_argument, str(error))
-    if isinstance(error, MemoryError):
-        return AbiError(ErrorCode.out_of_memory, "no memory for this step")
-    log.error("a step failed; its session gets an error, the loop goes on", exc_info=error)
-    return AbiError(ErrorCode.internal, "the step failed")

@@ -66,6 +66,13 @@ class Asked(ABC):
         self.abandoned = False
         self.queued_ns = 0
 
+    def complete(self, outcome: Outcome) -> None:
+        """Wake whoever waits; not under the loop's lock."""
+        if isinstance(outcome, AbiError):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
+
     @abstractmethod
     def begin(self, chunk: int) -> None:
         """The work is in the queue now; a step takes `chunk` positions of a sequence at most."""
