@@ -54,6 +54,7 @@ def discover(
     _check_connection(target)
     if model is None:
         target.model = _first_model(target)
+    target.precision = _precision(target)
     _warm_up(target)  # the first one may load the model
     begun = time.monotonic()
     _warm_up(target)
@@ -81,6 +82,17 @@ def _first_model(target: Target) -> str:
     if not names:
         raise TargetUnavailable(f"{where} lists no model; load one, or name one with --model")
     return names[0]
+
+
+def _precision(target: Target) -> str | None:
+    """What the model's card says of its arithmetic, which is no field of OpenAI's: many have none."""
+    try:
+        exchange = target.send(target.request("GET", MODELS))
+        cards = {str(card["id"]): card.get("precision") for card in json.loads(exchange.body)["data"]}
+    except (Broken, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    said = cards.get(target.model)
+    return said if isinstance(said, str) else None
 
 
 def _get_models(target: Target) -> Exchange:

@@ -53,6 +53,11 @@ class Duration(click.ParamType[int]):
 )
 @click.option("--no-load", is_flag=True, help="Conformance only.")
 @click.option(
+    "--compute", type=click.Choice(["auto", "jit", "numpy"]), help="What the reference computes with."
+)
+@click.option("--precision", type=click.Choice(["exact", "int8"]), help="The reference's precision.")
+@click.option("--threads", type=click.IntRange(1, 256), help="The reference's threads.")
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("prove"),
@@ -73,6 +78,8 @@ def prove(context: click.Context, /, no_load: bool, **settings: Any) -> None:
     from realm_harness.report import judge, summary, write_bundle
 
     options = Options(load=not no_load, **settings)
+    if options.target is not None and options.computing:
+        raise click.UsageError(f"{options.computing[0]} is for the reference; leave it out, or --target")
     try:
         run = job.prove(options)
         report = write_bundle(run, options.out, options.api_key)

@@ -111,6 +111,7 @@ class TargetFacts:
     url: str
     model: str
     server_header: str | None
+    precision: str | None = None
 
     @property
     def name(self) -> str:

@@ -41,6 +41,7 @@ class Target:
         timeouts: how long to wait, scaled by a warm-up request.
         cap_parameter: what the server calls the cap on an answer's tokens.
         server_header: the Server header of its replies.
+        precision: how it says that its model computes; None where it does not.
         websocket: where its WebSocket was said to be; None for the usual place, if it has one at all.
     """
 
@@ -50,6 +51,7 @@ class Target:
     timeouts: Timeouts = field(default_factory=Timeouts)
     cap_parameter: str = "max_tokens"
     server_header: str | None = None
+    precision: str | None = None
     websocket: Address | None = None
     log: WireLog = field(default_factory=WireLog)
     last: Exchange | None = None
@@ -79,7 +81,7 @@ class Target:
     @property
     def facts(self) -> TargetFacts:
         """What is known of the server."""
-        return TargetFacts(self.address.url, self.model, self.server_header)
+        return TargetFacts(self.address.url, self.model, self.server_header, self.precision)
 
     # Requests
 

@@ -26,6 +26,9 @@ class Options:
     duration_s: int = 20
     level: str = "must"
     load: bool = True
+    compute: str | None = None
+    precision: str | None = None
+    threads: int | None = None
 
     @property
     def served_model(self) -> str:
@@ -36,6 +39,12 @@ class Options:
     def fetches(self) -> bool:
         """Whether the reference's model is a known one that may have to be fetched first."""
         return not Path(self.served_model).exists()
+
+    @property
+    def computing(self) -> list[str]:
+        """The reference's flags for what computes; it has defaults of its own."""
+        said = {"--compute": self.compute, "--precision": self.precision, "--threads": self.threads}
+        return [word for flag, value in said.items() if value is not None for word in (flag, str(value))]
 
     @property
     def tenant_keys(self) -> dict[str, str]:

@@ -69,6 +69,7 @@ def reference_server(
         *("serve", "--http", "--host", "127.0.0.1", "--http-port", "0"),
         *("--model", options.served_model, "--ready-file", str(ready)),
         *("--auth", "--api-keys", str(keys), "--tenants", str(tenants)),
+        *options.computing,
     )
     with (options.out / "server.log").open("w", encoding="utf-8", buffering=1) as log:
 

@@ -134,6 +134,7 @@ def _facts(run: Run) -> dict[str, str]:
         "Target": run.subject.url,
         "Kind": ours if run.subject.kind == "reference" else "a server that was already running",
         "Model": run.subject.model or target.get("model", ""),
+        "Precision": target.get("precision", ""),
         "Server header": target.get("server_header", ""),
         "Started": run.started.replace("T", " ")[:19] + " UTC",
         "Took": figures.duration(run.seconds),

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from realm_harness.prove import Options, PartFailed, parts
 from realm_harness.prove.progress import Progress
+from realm_harness.prove_commands import prove
 
 KEY = "sk-0123456789"
 WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2]);"
@@ -122,3 +124,15 @@ def test_relayed_lines_cannot_command_the_terminal(
     assert "\u202e" not in said
     assert KEY not in said
     assert "load.json" not in said
+
+
+def test_what_computes_is_passed_on_to_the_reference() -> None:
+    assert Options(Path("out")).computing == []
+    chosen = Options(Path("out"), compute="jit", precision="int8", threads=2).computing
+    assert chosen == ["--compute", "jit", "--precision", "int8", "--threads", "2"]
+
+
+def test_what_computes_is_nothing_to_ask_of_a_target() -> None:
+    result = CliRunner().invoke(prove, ["--target", "http://127.0.0.1:1", "--precision", "int8"])
+    assert result.exit_code == 2
+    assert "--precision is for the reference" in result.output
