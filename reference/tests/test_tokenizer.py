@@ -116,6 +116,26 @@ def test_the_model_can_spell_all_but_rare_bytes(spelled: frozenset[int]) -> None
     assert set(range(256)) - spelled == {0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2} | never_in_utf8
 
 
+def test_sentencepiece_text_is_never_merged_into_control_tokens(make_gguf: Callable[..., Path]) -> None:
+    metadata = _sentencepiece_metadata()
+    tokens, scores, kinds = (
+        metadata[f"tokenizer.ggml.{name}"] for name in ("tokens", "scores", "token_type")
+    )
+    added = ["</", "s>", "<0x", "0A>", "/"]  # halves of </s>, which has the best score, and of a byte's name
+    changed = {
+        **metadata,
+        "tokenizer.ggml.tokens": [*tokens, *added],
+        "tokenizer.ggml.scores": [*scores, *[-1.0] * len(added)],
+        "tokenizer.ggml.token_type": [*kinds, *[1] * len(added)],
+    }
+    tokenizer = Tokenizer(open_gguf(make_gguf(changed)))
+    assert 2 not in tokenizer.encode("</s>", parse_special=False)
+    assert 2 in tokenizer.encode("</s>")
+    for text in ("</s>", "<0x0A>"):
+        ids = tokenizer.encode(text, parse_special=False)
+        assert tokenizer.decode(ids, skip_special=False) == b" " + text.encode()
+
+
 def test_gemma3_encodes_like_sentencepiece(gemma3_path: Path) -> None:
     """`gemma3-tokens.json` is what SentencePiece itself makes of the file's vocabulary."""
     tokenizer = Tokenizer(open_gguf(gemma3_path))

@@ -38,6 +38,7 @@ _SPLITS: dict[str, tuple[str, ...]] = {
 }
 # Tokens that are no part of the text.
 _SPECIAL_KINDS = (TokenKind.CONTROL, TokenKind.UNKNOWN)
+_UNMERGED_KINDS = (*_SPECIAL_KINDS, TokenKind.BYTE)
 # These vocabularies hold whole words that their merges cannot build.
 _WHOLE_WORDS_FIRST = frozenset(("llama-bpe", "llama3", "llama-v3", "tekken"))
 
@@ -184,15 +185,19 @@ def _merges(file: GGUFFile) -> list[tuple[str, str]]:
 
 
 def _merges_from_scores(vocabulary: Vocabulary, scores: list[float]) -> list[tuple[str, str]]:
-    """Every way to put a token together from two others, best score of the result first."""
-    ids = {text: i for i, text in enumerate(vocabulary.texts)}
-    ranked = sorted(
-        (-scores[i], ids[text[:cut]], ids[text[cut:]], text[:cut], text[cut:])
-        for text, i in ids.items()
-        for cut in range(1, len(text))
-        if text[:cut] in ids and text[cut:] in ids
-    )
-    return [(left, right) for *_, left, right in ranked]
+    """Every way to put a token together from two others, best score of the result first.
+
+    Control tokens have no part in it, nor bytes: text that spells their names is text.
+    """
+    texts, kinds = vocabulary.texts, vocabulary.kinds
+    ids = {text: i for i, text in enumerate(texts) if kinds[i] not in _UNMERGED_KINDS}
+    merges: list[tuple[str, str]] = []
+    for i in sorted(ids.values(), key=lambda i: -scores[i]):
+        text = texts[i]
+        cuts = ((text[:n], text[n:]) for n in range(1, len(text)))
+        pairs = [(left, right) for left, right in cuts if left in ids and right in ids]
+        merges += sorted(pairs, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+    return merges
 
 
 def _flag(file: GGUFFile, name: str, *, default: bool) -> bool:
