@@ -39,7 +39,7 @@ SHORT_ANSWERS = (
 """Questions that a model may answer in few tokens, and then stop by itself."""
 
 
-_PLACES = "harbour mill bridge orchard tower market chapel garden quarry station".split()
+_PLACES = ["harbour", "mill", "bridge", "orchard", "tower", "market", "chapel", "garden", "quarry", "station"]
 
 
 def long_prompt(number: int, name: str = "") -> str:
