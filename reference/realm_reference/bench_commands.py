@@ -96,8 +96,17 @@ def abi(
 @click.option(
     "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
 )
+@compute_options
 def fairness(
-    *, model: str, flood: int, rounds: int, requests: int, words: int, seed: int, output: Path | None
+    *,
+    model: str,
+    flood: int,
+    rounds: int,
+    requests: int,
+    words: int,
+    seed: int,
+    output: Path | None,
+    **compute: Any,
 ) -> None:
     """Measure what a flood of one tenant's does to another's time to first token.
 
@@ -107,8 +116,9 @@ def fairness(
     from realm_reference.bench.fairness import BenchError, Settings, run, table
 
     settings = Settings(model, flood, rounds, requests, words, seed)
+    flags = [word for name, value in compute.items() if value for word in (f"--{name}", str(value))]
     try:
-        result = asyncio.run(run(settings))
+        result = asyncio.run(run(settings, flags))
     except BenchError as error:
         raise CannotStart(str(error)) from None
     click.echo("\n".join(table(result)))

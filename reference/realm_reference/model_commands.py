@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from realm_reference.command_options import chosen_compute, compute_options
 
 if TYPE_CHECKING:
     from realm_reference.model.config import LlamaConfig
@@ -64,14 +66,16 @@ def fetch_model(name: str) -> None:
 
 @click.command()
 @click.argument("model")
-def info(model: str) -> None:
-    """Print what the file of MODEL (a known name or a path) says about itself."""
+@compute_options
+def info(model: str, **compute: Any) -> None:
+    """Print what the file of MODEL (a known name or a path) says about itself, and what would compute it."""
+    chosen = chosen_compute(compute)
     from realm_reference.model.errors import ModelError
     from realm_reference.model.gguf import open_gguf
     from realm_reference.model.store import locate
 
     try:
-        rows = _describe(open_gguf(locate(model)))
+        rows = [*_describe(open_gguf(locate(model))), ("computes", str(chosen))]
     except ModelError as error:
         _fail(error)
     width = max(len(name) for name, _ in rows)

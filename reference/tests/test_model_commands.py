@@ -47,8 +47,16 @@ def test_info_of_the_real_model(smollm2_path: Path) -> None:
         "9 query, 3 key/value",
         "49152 tokens",
         "<|im_end|>",
+        "NumPy, float32",
     ):
         assert fact in result.output
+
+
+def test_info_names_the_precision_that_is_asked_for(smollm2_path: Path) -> None:
+    pytest.importorskip("numba")
+    asked = ["--compute", "jit", "--precision", "int8", "--threads", "2"]
+    result = CliRunner().invoke(info, [str(smollm2_path), *asked])
+    assert result.output.splitlines()[-1].endswith("compiled, int8, 2 threads")
 
 
 @pytest.mark.parametrize(

@@ -81,11 +81,13 @@ class Server:
         )
 
 
-async def run(settings: Settings) -> dict[str, Any]:
-    """Times to first token in milliseconds: `alone`, `flooded`, and the flooding tenant's `own`."""
+async def run(settings: Settings, flags: Sequence[str] = ()) -> dict[str, Any]:
+    """Times to first token in milliseconds: `alone`, `flooded`, and the flooding tenant's `own`; `flags` are
+    the server's.
+    """
     draw = random.Random(settings.seed)
     times: dict[str, list[list[float]]] = {"alone": [], "flooded": [], "own": []}
-    async with _serving(settings.model) as server, server.session(server.light) as light:
+    async with _serving(settings.model, flags) as server, server.session(server.light) as light:
         alone = await _light(light, server, settings, draw, 0.0)  # warms up, too
         pause = 2 * statistics.median(alone) / 1e3
         for _ in range(settings.rounds):
@@ -188,7 +190,7 @@ async def _first_token_ms(
 
 
 @asynccontextmanager
-async def _serving(model: str) -> AsyncIterator[Server]:
+async def _serving(model: str, flags: Sequence[str]) -> AsyncIterator[Server]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         keys = {}
@@ -201,7 +203,7 @@ async def _serving(model: str) -> AsyncIterator[Server]:
                 *SERVE,
                 *("--http", "--http-port", "0", "--model", model, "--log-level", "error"),
                 *("--auth", "--api-keys", str(folder / "keys.json"), "--ledger", str(folder / "realm.db")),
-                *("--ready-file", str(ready), "--drain-timeout", "0"),
+                *("--ready-file", str(ready), "--drain-timeout", "0", *flags),
             ]
         )
         try:
