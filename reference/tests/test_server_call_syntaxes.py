@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import re
@@ -14,6 +15,10 @@ import pytest
 from gguf import GGUFReader
 from hypothesis import given
 from hypothesis import strategies as st
+from realm_harness.case import load_cases
+from realm_harness.conform import run_cases
+from realm_harness.discover import discover
+from realm_harness.results import CaseResult
 from realm_reference.model.chat import ChatTemplate
 from realm_reference.model.model import Model, load_model
 from realm_reference.server.answers.call_syntax import SYNTAXES
@@ -145,3 +150,13 @@ def test_where_a_text_is_cut_makes_no_difference(parts: list[str], cuts: list[in
     borders = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     pieces = [text[a:b] for a, b in itertools.pairwise(borders)]
     assert read(name, pieces) == read(name, list(text)) == read(name, [text])
+
+
+async def test_calls_over_the_wire_are_whole_streamed_and_answered(server: Any) -> None:
+    def run() -> list[CaseResult]:
+        target = discover(server.url, timeout=20)
+        return run_cases(load_cases(["CHAT-TOOLS-00[78]", "CHAT-TOOLS-011"]), target).results
+
+    results = await asyncio.to_thread(run)
+    assert {r.case.id: f"{r.verdict}: {r.message}" for r in results if r.verdict != "ok"} == {}
+    assert len(results) == 3
