@@ -150,8 +150,10 @@ def test_fibers_are_on_one_thread() -> None:
 def test_who_is_awaited_goes_on_before_any_other_turn() -> None:
     crew, log = Fibers(1), list[str]()
     wanted: list[Future[None]] = []
+    begun: list[bool] = []
 
     def computing() -> Steps[None]:
+        begun.append(True)
         while log.count("goes on") < 20:
             log.append("turn")
             if wanted:
@@ -160,6 +162,8 @@ def test_who_is_awaited_goes_on_before_any_other_turn() -> None:
             yield None
 
     def asking() -> Steps[None]:
+        while len(begun) < 3:
+            yield None
         for _ in range(20):
             future: Future[None] = Future()
             wanted.append(future)
