@@ -13,9 +13,11 @@ from realm_loadtests.arrivals import FORMS
 from realm_loadtests.begun import NoRun
 from realm_loadtests.calibrate_command import calibrate_command
 from realm_loadtests.compare_command import compare_command
+from realm_loadtests.knee_command import knee_command
 from realm_loadtests.launch import LocustFailed
 from realm_loadtests.loadtest import RESULT_FILE, exit_code, report, run
 from realm_loadtests.parameters import (
+    OPEN_LOOP_STREAMS,
     check_tenants,
     finite,
     parse_arrivals,
@@ -34,7 +36,6 @@ from realm_loadtests.summary import summarise
 __all__ = ["calibrate_command", "compare_command", "load"]
 
 CLOSED_LOOP_USERS = 4
-OPEN_LOOP_STREAMS = 1000
 
 
 class _Load(click.Group):
@@ -211,3 +212,6 @@ def _end(result: dict[str, Any], out: Path, allow_errors: float) -> NoReturn:
     click.echo(summarise(result))
     click.echo(f"\n  Figures and definitions: {out / RESULT_FILE}; each request: {out / RECORDS_FILE}")
     sys.exit(exit_code(result, allow_errors))
+
+
+load.add_command(knee_command)

@@ -13,6 +13,8 @@ from realm_loadtests.arrivals import Arrivals, ArrivalsError
 from realm_loadtests.slo import Objective, SloError, parse
 from realm_loadtests.tenants import TenantsError, read_tenants
 
+OPEN_LOOP_STREAMS = 1000
+"""The most streams at a time of an open loop, if nothing else is said."""
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 

@@ -82,14 +82,17 @@ def _try_stream(settings: Settings, target: Target, api_key: str | None) -> Sett
     probe = replace(settings, max_tokens=1)
     body = json.dumps(user_scenario(probe, 0, 0).next().body).encode()
     request = build_request(target, "POST", "/chat/completions", body=body, api_key=api_key)
+    connection = Connection(target)
     try:
-        stream_chat(Connection(target), request, Timing(), timeout=settings.timeout_s)
+        stream_chat(connection, request, Timing(), timeout=settings.timeout_s)
     except ExchangeFailure as failure:
         if failure.kind in ("http_400", "http_422") and settings.include_usage:
             return _try_stream(replace(settings, include_usage=False), target, api_key)
         refused = failure.kind.startswith("http_4") and failure.kind not in RETRYABLE_4XX
         if refused or failure.kind in (*CONNECT_KINDS, "not_sse", "malformed_http"):
             raise TargetUnusable(_sentence(settings.url, failure)) from failure
+    finally:
+        connection.close()
     return settings
 
 

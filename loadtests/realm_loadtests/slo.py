@@ -39,6 +39,13 @@ class Objective:
     limit: float
     rank: float | None = None
 
+    @property
+    def resampled(self) -> str | None:
+        """The figure's name for `Sample.figure`; None for a rate, which no single request has."""
+        if self.rank is not None:
+            return f"{self.figure}_p{100 * self.rank:g}"
+        return self.figure if self.figure == "error_rate" else None
+
     def holds(self, value: float) -> bool:
         """Whether the value keeps the limit."""
         if self.sign.startswith("<"):
