@@ -250,6 +250,48 @@ def test_servers_on_one_ledger_share_the_days_quota(tmp_path: Path) -> None:
     here.admit(ALICE, job(tokens=70, more=0))
 
 
+@pytest.mark.parametrize(
+    ("policy", "limit"),
+    [
+        (Policy(requests_per_minute=3), Limit.REQUESTS),
+        (Policy(tokens_per_minute=100), Limit.TOKENS),
+    ],
+)
+def test_servers_on_one_ledger_share_the_minutes_rates(tmp_path: Path, policy: Policy, limit: Limit) -> None:
+    clock, policies = Clock(), Policies(policy)
+    ledgers = [Ledger(tmp_path / "realm.db") for _ in range(2)]
+    here, there = (Admission(policies, ledger, clock) for ledger in ledgers)
+    here.admit(ALICE, job("chatcmpl-1", tokens=30, more=0)).settle(outcome(30, 0))
+    there.admit(ALICE, job("chatcmpl-2", tokens=30, more=0)).settle(outcome(30, 0))
+    there.admit(ALICE, job("chatcmpl-3", tokens=40, more=0)).settle(outcome(40, 0))
+    for ledger in ledgers:
+        ledger.close()
+    here.recount()
+    refused = refusal(here, ALICE, job("chatcmpl-4", tokens=30, more=0))
+    assert refused.limit is limit
+    here.recount()
+    here.recount()
+    assert refusal(here, ALICE, job("chatcmpl-4", tokens=30, more=0)).retry_seconds == refused.retry_seconds
+    clock.advance(refused.retry_seconds)
+    here.admit(ALICE, job("chatcmpl-4", tokens=30, more=0))
+    here.admit(BOB, job("chatcmpl-5", tokens=30, more=0))
+
+
+def test_what_others_used_long_ago_has_run_off(tmp_path: Path) -> None:
+    clock, policies = Clock(), Policies(Policy(requests_per_minute=2))
+    here, there = (Admission(policies, Ledger(tmp_path / "realm.db"), clock) for _ in range(2))
+    for number in range(2):
+        there.admit(ALICE, job(f"chatcmpl-{number}")).settle(outcome(1, 0))
+    assert there.ledger is not None
+    there.ledger.close()
+    here.recount()
+    clock.advance(61)
+    here.admit(ALICE, job("chatcmpl-8"))
+    here.admit(ALICE, job("chatcmpl-9"))
+    assert here.ledger is not None
+    here.ledger.close()
+
+
 def test_a_quota_without_a_ledger_is_refused() -> None:
     with pytest.raises(PolicyError, match="--ledger"):
         Admission(Policies(Policy(), {"alice": Policy(tokens_per_day=5)}))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
@@ -14,6 +16,7 @@ from realm_reference.tenants.ledger import Ledger, Row
 from realm_reference.tenants.policy import Policies, Policy, PolicyError
 
 NO_LIMIT: Final = 2**31 - 1
+_MOST_NEWS: Final = 1024  # what is older has run off
 
 
 def wall_moment() -> Moment:
@@ -39,6 +42,8 @@ class Admission:
         self._clock = clock
         self._gates: dict[str, tuple[Policies, Gate]] = {}
         self._used_before: tuple[int, dict[str, int]] = (0, {})
+        self._recounting = threading.Lock()
+        self._news: deque[tuple[Moment, dict[str, tuple[int, int]]]] = deque(maxlen=_MOST_NEWS)
         self.recount()
 
     @property
@@ -52,10 +57,17 @@ class Admission:
             raise PolicyError("tokens_per_day needs a ledger, which remembers over restarts: --ledger FILE")
 
     def recount(self) -> None:
-        """Take over what was used today from the ledger, where other servers write too. Thread-safe."""
-        if self.ledger is not None and self._policies.have_quota:
-            day = self._clock().day
-            self._used_before = day, self.ledger.tokens_since(day * DAY_SECONDS)
+        """Take over from the ledger, where other servers write too, what was used today and since the last
+        time. Thread-safe.
+        """
+        if self.ledger is None:
+            return
+        moment = self._clock()
+        with self._recounting:
+            if news := self.ledger.written_elsewhere():
+                self._news.append((moment, news))
+            if self._policies.have_quota:
+                self._used_before = moment.day, self.ledger.tokens_since(moment.day * DAY_SECONDS)
 
     def use(self, policies: Policies) -> None:
         """Other limits from now on, for those inside too; thread-safe."""
@@ -86,9 +98,15 @@ class Admission:
         )
 
     def _gate(self, tenant: str) -> Gate:
+        while self._news:
+            moment, news = self._news.popleft()
+            for other, (requests, tokens) in news.items():
+                self._gate_at(other, moment).used_elsewhere(requests, tokens, moment)
+        return self._gate_at(tenant, self._clock())
+
+    def _gate_at(self, tenant: str, moment: Moment) -> Gate:
         policies = self._policies
         made_with, gate = self._gates.get(tenant, (None, None))
-        moment = self._clock()
         if gate is None:
             gate = Gate(policies.of(tenant), moment)
         elif made_with is not policies:

@@ -123,6 +123,13 @@ class Gate:
         if self._requests is not None and used is None:
             self._requests.add(1, moment.ns)
 
+    def used_elsewhere(self, requests: int, tokens: int, moment: Moment) -> None:
+        """Other servers have let the tenant do so much: it comes out of the same minute."""
+        if self._requests is not None:
+            self._requests.add(-requests, moment.ns)
+        if self._tokens is not None:
+            self._tokens.add(-tokens, moment.ns)
+
     def used_at_least(self, tokens: int, day: int, moment: Moment) -> None:
         """The tenant has used so many tokens on that day, here and elsewhere; fewer than known is no news."""
         self._turn_day(moment)

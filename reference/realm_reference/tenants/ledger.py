@@ -78,6 +78,11 @@ _INSERT: Final = (
     " ON CONFLICT (id) DO NOTHING"
 )
 
+_LAST: Final = "SELECT coalesce(max(rowid), 0) FROM requests"
+_SINCE: Final = (
+    "SELECT rowid, id, tenant, prompt_tokens + completion_tokens FROM requests WHERE rowid > ? ORDER BY rowid"
+)
+
 
 def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     """Open a ledger; LedgerError if the file is not one. Connections stay on the thread that uses them."""
@@ -115,6 +120,8 @@ class Ledger:
         self.path = path
         self.failing = False
         self._connection = connect(path, create=True)
+        self._seen = int(self._connection.execute(_LAST).fetchone()[0])
+        self._own: set[str] = set()  # written here, and not met yet in `written_elsewhere`
         self._rows: queue.SimpleQueue[tuple[Row, Future[None]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
@@ -123,6 +130,7 @@ class Ledger:
         """Queue a row, from any thread. The future cannot be cancelled: the row is written anyway."""
         written: Future[None] = Future()
         written.set_running_or_notify_cancel()
+        self._own.add(row.id)
         self._rows.put((row, written))
         return written
 
@@ -140,6 +148,24 @@ class Ledger:
                 return dict(connection.execute(query, (started,)).fetchall())
         except sqlite3.Error as error:
             raise LedgerError(f"cannot read the ledger {self.path}: {error}") from None
+
+    def written_elsewhere(self) -> dict[str, tuple[int, int]]:
+        """(requests, tokens) of each tenant that other servers have written since this was asked last, or
+        since the start. LedgerError. For one thread at a time.
+        """
+        found: dict[str, tuple[int, int]] = {}
+        try:
+            with closing(connect(self.path)) as connection:
+                for number, id, tenant, tokens in connection.execute(_SINCE, (self._seen,)):
+                    self._seen = number
+                    if id in self._own:
+                        self._own.discard(id)
+                    else:
+                        requests, so_far = found.get(tenant, (0, 0))
+                        found[tenant] = requests + 1, so_far + tokens
+        except sqlite3.Error as error:
+            raise LedgerError(f"cannot read the ledger {self.path}: {error}") from None
+        return found
 
     def close(self) -> None:
         """Write what is queued and close the file."""
@@ -168,10 +194,11 @@ class Ledger:
             log.error("the ledger cannot be written", extra={"reason": str(error), "rows": len(batch)})
             failure = LedgerError(f"the ledger cannot be written: {error}")
         self.failing = failure is not None
-        for _, written in batch:
+        for row, written in batch:
             if failure is None:
                 written.set_result(None)
             else:
+                self._own.discard(row.id)
                 written.set_exception(failure)
 
     def _insert(self, rows: list[Row]) -> None:

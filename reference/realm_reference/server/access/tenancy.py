@@ -91,7 +91,7 @@ class Tenancy:
         try:
             await asyncio.to_thread(self.admission.recount)
         except LedgerError as error:
-            log.error("the day's tokens are not counted anew", extra={"reason": str(error)})
+            log.error("what other servers let in is not counted", extra={"reason": str(error)})
 
     def _check_adapters(self, policies: Policies, names: Collection[str]) -> None:
         for name, tenants in policies.adapters.items():
