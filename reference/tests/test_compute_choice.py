@@ -86,10 +86,13 @@ def numba_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("numba_folder")
-def test_compiled_code_is_kept_in_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_code_is_kept_in_a_private_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from realm_reference.compute.jit import code_cache
 
     first = code_cache.keep_code_below(tmp_path / "kernels")
+    assert "compiling the kernels" in caplog.text
     assert first.parent == tmp_path / "kernels"
     assert first.stat().st_mode & 0o777 == 0o700
     assert str(first) == numba.config.CACHE_DIR

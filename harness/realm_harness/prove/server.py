@@ -13,7 +13,7 @@ from realm_harness.prove.options import KEY_VARIABLE, LIMITED_VARIABLE, OTHER_VA
 from realm_harness.prove.processes import Child, realm_command
 from realm_harness.report.text import visible
 
-READY_SECONDS = 180.0
+READY_SECONDS = 600.0  # a first start compiles
 _POLL_SECONDS = 0.05
 _LIMITS = "[tenants.limited]\nrequests_per_minute = 60\nrequests_burst = 3\n"
 

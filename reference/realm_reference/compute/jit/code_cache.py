@@ -41,6 +41,8 @@ def keep_code_below(folder: Path) -> Path:
             raise PermissionError(f"{folder} is not ours alone")
         os.utime(own)
         _forget_oldest(folder)
+        if not any(own.iterdir()):
+            log.warning("compiling the kernels for this processor; later starts find them in %s", own)
     except OSError as error:
         log.warning("compiled code cannot be kept (%s); every start compiles it", error)
         own = Path(tempfile.mkdtemp(prefix="realm-code-"))
