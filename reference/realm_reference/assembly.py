@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from realm_abi.guests import guest_bytes
@@ -22,6 +23,9 @@ from realm_reference.orchestration import GuestLimits, Orchestrator
 from realm_reference.server.telemetry.metrics import Metrics
 
 SHIPPED_GUESTS = ("v1", "v2")
+
+GuestsOn = Literal["auto", "fibers", "threads"]
+"""All on one thread, or each on its own; auto: on one, where wasmtime has fibers."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ def orchestrator(
     *,
     compute: Compute = NUMPY,
     draft: Draft | None = None,
+    guests_on: GuestsOn = "auto",
     limits: GuestLimits | None = None,
     max_running: int = 8,
     max_waiting: int = 64,
@@ -52,7 +57,7 @@ def orchestrator(
     Raises AssemblyError with one line when one of them cannot be used, or not for speculation with `draft`.
     The guest is checked first, because that is quick. The engine is closed at the end.
     """
-    runtime = Runtime(compiled=cache_folder() / "compiled-guests", fibers=fibers_work())
+    runtime = Runtime(compiled=cache_folder() / "compiled-guests", fibers=_on_fibers(guests_on))
     module = _guest(runtime, guest)
     try:
         model = load_model(model_name, compute)
@@ -95,6 +100,12 @@ def _start_draft(engine: Engine, model: Model, module: GuestModule, draft: Draft
             engine.draft = Engine(load_draft(draft.model, model).runner())
         except ModelError as error:
             raise AssemblyError(f"--draft-model: {error}") from None
+
+
+def _on_fibers(guests_on: GuestsOn) -> bool:
+    if guests_on == "fibers" and not fibers_work():
+        raise AssemblyError("--guests-on fibers: wasmtime has none for this host, see the log; take auto")
+    return guests_on != "threads" and fibers_work()
 
 
 def _guest(runtime: Runtime, guest: str) -> GuestModule:

@@ -116,6 +116,13 @@ PORT = click.IntRange(0, 65535)
     help="Seconds a guest may compute between two host calls.",
 )
 @click.option(
+    "--guests-on",
+    type=click.Choice(["auto", "fibers", "threads"]),
+    default="auto",
+    show_default=True,
+    help="All guests on fibers of one thread, or each on its own; auto: fibers, where wasmtime has them.",
+)
+@click.option(
     "--request-timeout",
     type=FiniteRange(0, min_open=True),
     default=600.0,
@@ -229,6 +236,7 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
                 options["wasm"],
                 compute=compute,
                 draft=assembly.Draft(options["draft_model"]) if options["draft_tokens"] else None,
+                guests_on=options["guests_on"],
                 limits=settings.limits,
                 max_running=settings.max_running,
                 max_waiting=settings.max_waiting,

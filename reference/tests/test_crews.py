@@ -14,6 +14,7 @@ import wasmtime
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime, fibers_work
 from realm_abi.steps import Steps, aside, until
+from realm_reference import assembly
 from realm_reference.engine import Engine
 from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
@@ -175,6 +176,24 @@ def test_who_is_awaited_goes_on_before_any_other_turn() -> None:
         end.result(WAIT)
     crew.close()
     assert [after for before, after in itertools.pairwise(log) if before == "there"] == ["goes on"] * 20
+
+
+@pytest.mark.parametrize("guests_on", ["auto", "fibers", "threads"])
+def test_what_guests_run_on_is_a_choice(tiny_gguf: Path, guests_on: assembly.GuestsOn) -> None:
+    with assembly.orchestrator(str(tiny_gguf), "v2", guests_on=guests_on) as (_, orchestrator):
+        expected = Fibers if guests_on != "threads" and fibers_work() else Threads
+        assert isinstance(orchestrator._crew, expected)
+
+
+def test_where_there_are_no_fibers(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "fibers_work", lambda: False)
+    with assembly.orchestrator(str(tiny_gguf), "v2") as (_, orchestrator):
+        assert isinstance(orchestrator._crew, Threads)
+    with (
+        pytest.raises(assembly.AssemblyError, match="--guests-on fibers"),
+        assembly.orchestrator(str(tiny_gguf), "v2", guests_on="fibers"),
+    ):
+        pass
 
 
 # ------------------------------------------------------------------- whole guests on the one thread of one
