@@ -15,7 +15,14 @@ import numpy as np
 
 from realm_reference.engine import Engine, Session
 from realm_reference.model.runner import PAGE, Chunk, Floats, Runner
-from realm_reference.orchestration import Failed, Finished, Generation, GenerationRequest, Orchestrator
+from realm_reference.orchestration import (
+    Failed,
+    Finished,
+    Generation,
+    GenerationRequest,
+    Orchestrator,
+    Prompt,
+)
 
 PROMPT_TOKENS: Final = 32
 
@@ -46,7 +53,8 @@ def measure(
     tokens: int,
     repeat: int,
 ) -> list[BatchCost]:
-    """All of it in turns. The runner is the engine's: it is driven past the engine while that has no work."""
+    """All of it in turns. The runner is another than the engine's, of the same model, without pages yet."""
+    runner.reserve(max(batches) * _pages(tokens))
     rates: dict[tuple[int, str], list[float]] = {}
     sizes: dict[int, list[float]] = {}
     for _ in range(repeat):
@@ -70,7 +78,7 @@ def measure(
 
 def _model(runner: Runner, batch: int, tokens: int) -> float:
     """Steps of the runner alone, each sequence on pages of its own, always the likeliest token."""
-    each = -(-(PROMPT_TOKENS + tokens) // PAGE)
+    each = _pages(tokens)
     pages = [np.arange(number * each, (number + 1) * each, dtype=np.int32) for number in range(batch)]
     last = [
         runner.step([Chunk(np.array(prompt(number), np.int32), 0, own, 1)])[0].argmax()
@@ -84,6 +92,10 @@ def _model(runner: Runner, batch: int, tokens: int) -> float:
         ]
         last = list(runner.step(chunks).argmax(axis=1))
     return batch * tokens / (time.perf_counter() - begun)
+
+
+def _pages(tokens: int) -> int:
+    return -(-(PROMPT_TOKENS + tokens) // PAGE)
 
 
 def _engine(engine: Engine, batch: int, tokens: int) -> float:
@@ -121,18 +133,20 @@ async def _guests(orchestrator: Orchestrator, batch: int, tokens: int) -> float:
 
 
 def requests(orchestrator: Orchestrator, tenants: Sequence[str], tokens: int) -> list[GenerationRequest]:
-    """One request of each tenant, with a prompt of its own."""
-    return [
-        GenerationRequest(
-            orchestrator.prepare(f"{number}: {'and so on, ' * 8}"), tokens, temperature=0.0, tenant=tenant
-        )
-        for number, tenant in enumerate(tenants)
-    ]
+    """One request of each tenant, with a prompt of its own: whole pages and one token."""
+    decode = orchestrator.model.tokenizer.decode
+    wanted = []
+    for number, tenant in enumerate(tenants):
+        ids = prompt(number, PROMPT_TOKENS + 1)
+        text = decode(ids).decode("utf-8", "replace")
+        given = Prompt(text, len(ids), add_bos=False, ids=tuple(ids))
+        wanted.append(GenerationRequest(given, tokens, temperature=0.0, tenant=tenant))
+    return wanted
 
 
 async def rate(orchestrator: Orchestrator, wanted: Sequence[GenerationRequest]) -> float:
-    """Tokens a second of generations that run at once, from their start to the last one's end; their prompts
-    have been through the engine before.
+    """Tokens a second of generations that run at once, from their start to the last one's end; of their
+    prompts all but one token are in the prefix cache.
     """
     await run(orchestrator, [replace(request, max_tokens=1) for request in wanted])
     begun = time.perf_counter()

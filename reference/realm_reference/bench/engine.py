@@ -56,8 +56,7 @@ def run(settings: Settings, model: Model) -> dict[str, Any]:
     figures["waiting_us"] = [asdict(cost) for cost in waiting.measure(settings.repeat)]
     if settings.sessions:
         figures["sessions"] = asdict(sessions.measure(settings.sessions, settings.seed))
-    runner = model.runner()
-    engine, runtime = Engine(runner), Runtime(fibers=fibers_work())
+    engine, runtime = Engine(model.runner()), Runtime(fibers=fibers_work())
     try:
         orchestrator = Orchestrator(
             model, engine, runtime, runtime.compile(guest_bytes("v2")),
@@ -70,7 +69,7 @@ def run(settings: Settings, model: Model) -> dict[str, Any]:
         figures["batches"] = [
             asdict(cost)
             for cost in batches.measure(
-                runner, engine, orchestrator, settings.batches, settings.tokens, settings.repeat
+                model.runner(), engine, orchestrator, settings.batches, settings.tokens, settings.repeat
             )
         ]
     finally:
