@@ -27,6 +27,12 @@ Q, K, V, OUTPUT, GATE, UP, DOWN = range(7)
 ATTENTION, POST_ATTENTION, FFN, POST_FFN = range(4)
 """The norms of a layer."""
 
+STAGES: Final = 8
+QKV_STAGE, KEEP_STAGE, LOOK_STAGE, OUTPUT_STAGE, NORM_STAGE, GATE_STAGE, DOWN_STAGE, FFN_NORM_STAGE = range(
+    STAGES
+)
+"""The stages of a layer; see `team`. Those of norms are for models that norm what they add."""
+
 
 def padded(count: int, to: int = BLOCK) -> int:
     """The next multiple."""
@@ -99,7 +105,10 @@ class Workspace(NamedTuple):
     own_scores: Floats  # [ranks, context]
     own_factor: Floats  # [ranks, 1, highest rank of an adapter]
     own_delta: Floats  # [ranks, widest output]
-    arrivals: Counts  # [1]: see `team.meet`
+    epoch: Counts  # [1]: the number of the step
+    own_epoch: Counts  # [ranks, 8]: the number of the step that the thread is in
+    counters: Counts  # [stages, 2, 8]: see `team.begin`
+    sleepers: Counts  # [ranks, 8]: see `team.settle`
     bells: NDArray[np.uint8]  # [ranks, ..]: see `team.sleep`
 
 
@@ -140,7 +149,10 @@ def new_workspace(network: Network, ranks: int, context: int, max_rank: int, bel
         own_scores=floats(ranks, padded(context, LANES)),
         own_factor=floats(ranks, 1, padded(max_rank)),
         own_delta=floats(ranks, max(qkv, 2 * ffn, hidden)),
-        arrivals=aligned_zeros((1,), np.int64),
+        epoch=aligned_zeros((1,), np.int64),
+        own_epoch=aligned_zeros((ranks, 8), np.int64),  # a cache line each, as of all counters
+        counters=aligned_zeros((len(network.matrices) * STAGES + 2, 2, 8), np.int64),
+        sleepers=aligned_zeros((ranks, 8), np.int64),
         bells=bells,
     )
 

@@ -1,8 +1,9 @@
 """A step of the model: the rows of an order through the layers that it names, by a team of threads.
 
-Every thread runs `_share` on its own `Task`. Work is cut by outputs (tiles of a matrix), by rows, or by rows
-and heads; never by the numbers of a sum, so that it has the same bits with any number of threads. They `meet`
-wherever a part reads what other threads have written.
+Every thread runs `_step` on its own `Task`, and does what items of a stage it can claim (`team`). Items are
+cut by outputs (tiles of a matrix), by rows, or by rows and heads; never by the numbers of a sum, so that it
+has the same bits with any number of threads. What precedes a stage's items, `_norm` and `prepare`, each
+thread does for itself, once it has an item: that is cheaper than to wait for one that does it for all.
 
 The same model in the fewest lines: `model.transformer.Transformer`.
 """
@@ -13,31 +14,40 @@ from typing import Any, Final
 
 import numpy as np
 
-from realm_reference.compute.jit import arithmetic
+from realm_reference.compute.jit import arithmetic, team
 from realm_reference.compute.jit import simd as v
 from realm_reference.compute.jit.attention import attend, rotate
 from realm_reference.compute.jit.compiled import compiled, entry_point
 from realm_reference.compute.jit.embedding import unpack_output
 from realm_reference.compute.jit.layout import LANES
 from realm_reference.compute.jit.matrix import VECTOR
-from realm_reference.compute.jit.project import multiply_share, prepare, project, share
+from realm_reference.compute.jit.project import multiply_tiles, prepare, project, tiles_of
 from realm_reference.compute.jit.state import (
     ATTENTION,
     DOWN,
+    DOWN_STAGE,
     FFN,
+    FFN_NORM_STAGE,
     GATE,
+    GATE_STAGE,
+    KEEP_STAGE,
+    LOOK_STAGE,
+    NORM_STAGE,
     OUTPUT,
+    OUTPUT_STAGE,
     POST_ATTENTION,
     POST_FFN,
+    QKV_STAGE,
+    STAGES,
     UP,
     K,
     Q,
     Task,
     V,
 )
-from realm_reference.compute.jit.team import meet, ring, sleep
 
 F32: Final = np.float32
+_EMBED_STAGE, _LOGITS_STAGE, _FIRST_LAYERS = 0, 1, 2
 
 
 @entry_point
@@ -45,89 +55,137 @@ def run(t: Task) -> None:
     """Rank 0: one step, together with all others. The others: steps, until the order says that it ends."""
     while True:
         if t.rank:
-            sleep(t.work.bells, t.rank)
+            team.sleep(t.work.bells, t.rank)
         else:
-            for rank in range(1, t.ranks):
-                ring(t.work.bells, rank)
+            team.begin(t.work.counters, t.work.epoch, t.work.bells)
         if t.order.ends[0]:
             return
-        _share(t)
+        t.work.own_epoch[t.rank, 0] = t.work.epoch[0]
+        _step(t)
         if not t.rank:
+            team.end(t.work.counters, t.work.epoch)
             return
 
 
 @compiled
-def _share(t: Task) -> None:
-    """One thread's share of a step."""
+def _step(t: Task) -> None:
     if t.order.embeds[0]:
         _embed(t)
-        _meet(t)
     for layer in range(t.order.layers[0], t.order.layers[1]):
         _attention(t, layer)
         _feed_forward(t, layer)
     if t.order.n_wanted[0]:
         _logits(t)
-    _meet(t)
 
 
 @compiled
-def _meet(t: Task) -> None:
-    meet(t.work.arrivals, t.ranks)
+def _claim(t: Task, stage: int) -> int:
+    """The thread's next item of the stage; -1 if none is left."""
+    return team.claim(t.work.counters, stage, t.work.own_epoch[t.rank, 0], team.items_of(t.ranks))
+
+
+@compiled
+def _next(t: Task, stage: int) -> int:
+    """Finish an item and claim another."""
+    team.finish(t.work.counters, stage, team.items_of(t.ranks), t.work.sleepers, t.work.bells)
+    return _claim(t, stage)
+
+
+@compiled
+def _settle(t: Task, stage: int) -> None:
+    """Wait for what other threads do of the stage."""
+    epoch, items = t.work.own_epoch[t.rank, 0], team.items_of(t.ranks)
+    team.settle(t.work.counters, stage, epoch, items, t.rank, t.work.sleepers, t.work.bells)
 
 
 @compiled
 def _embed(t: Task) -> None:
     """ids -> hidden [rows, d]."""
-    for row in range(t.rank, t.order.n_rows[0], t.ranks):
-        unpack_output(t.net.embedding[0], t.order.ids[row], t.work.hidden[row])
-        for i in range(t.net.hidden):
-            t.work.hidden[row, i] *= F32(t.net.embedding_scale)
+    item = _claim(t, _EMBED_STAGE)
+    while item >= 0:
+        for row in range(item, t.order.n_rows[0], team.items_of(t.ranks)):
+            unpack_output(t.net.embedding[0], t.order.ids[row], t.work.hidden[row])
+            for i in range(t.net.hidden):
+                t.work.hidden[row, i] *= F32(t.net.embedding_scale)
+        item = _next(t, _EMBED_STAGE)
+    _settle(t, _EMBED_STAGE)
 
 
 @compiled
 def _attention(t: Task, layer: int) -> None:
     """hidden -> hidden + attention [rows, d]."""
-    net, work, n = t.net, t.work, t.order.n_rows[0]
-    _norm(t, net.norms[layer, ATTENTION])
-    project(t, layer, Q, V, work.own_normed[t.rank], work.qkv)
-    _add_bias(t, layer)
-    _meet(t)
-    for row in range(t.rank, n, t.ranks):
-        _keep(t, layer, row)
-    _meet(t)
-    for item in range(t.rank, n * net.n_heads, t.ranks):  # neighbours cost alike: every thread gets its share
-        _look(t, layer, item // net.n_heads, item % net.n_heads)
-    _meet(t)
-    project(t, layer, OUTPUT, OUTPUT, work.mixed, work.added)
-    _add(t, net.matrices[layer, OUTPUT], net.norms[layer, POST_ATTENTION])
+    net, work, n, items = t.net, t.work, t.order.n_rows[0], team.items_of(t.ranks)
+    stages, normed = _FIRST_LAYERS + layer * STAGES, work.own_normed[t.rank]
+    item = _claim(t, stages + QKV_STAGE)
+    if item >= 0:
+        _norm(t, net.norms[layer, ATTENTION])
+        prepare(t, normed, n)
+    while item >= 0:
+        project(t, layer, Q, V, item, normed, work.qkv)
+        _add_bias(t, layer, item)
+        item = _next(t, stages + QKV_STAGE)
+    _settle(t, stages + QKV_STAGE)
+
+    item = _claim(t, stages + KEEP_STAGE)
+    while item >= 0:
+        for row in range(item, n, items):
+            _keep(t, layer, row)
+        item = _next(t, stages + KEEP_STAGE)
+    _settle(t, stages + KEEP_STAGE)
+
+    item = _claim(t, stages + LOOK_STAGE)
+    while item >= 0:
+        for look in range(
+            item, n * net.n_heads, items
+        ):  # neighbours cost alike, so every item gets its share
+            _look(t, layer, look // net.n_heads, look % net.n_heads)
+        item = _next(t, stages + LOOK_STAGE)
+    _settle(t, stages + LOOK_STAGE)
+
+    _project_onto(t, layer, OUTPUT, stages + OUTPUT_STAGE, work.mixed)
+    if net.post_norms:
+        _add_normed(t, stages + NORM_STAGE, net.norms[layer, POST_ATTENTION])
 
 
 @compiled
 def _feed_forward(t: Task, layer: int) -> None:
     """hidden -> hidden + feed-forward [rows, d]."""
-    net, work = t.net, t.work
-    _norm(t, net.norms[layer, FFN])
-    project(t, layer, GATE, UP, work.own_normed[t.rank], work.gate_up)
-    _gate(t, layer)
-    _meet(t)
-    project(t, layer, DOWN, DOWN, work.gate_up[:, : work.gate_up.shape[1] // 2], work.added)
-    _add(t, net.matrices[layer, DOWN], net.norms[layer, POST_FFN])
+    net, work, n = t.net, t.work, t.order.n_rows[0]
+    stages, normed = _FIRST_LAYERS + layer * STAGES, work.own_normed[t.rank]
+    item = _claim(t, stages + GATE_STAGE)
+    if item >= 0:
+        _norm(t, net.norms[layer, FFN])
+        prepare(t, normed, n)
+    while item >= 0:
+        project(t, layer, GATE, UP, item, normed, work.gate_up)
+        _gate(t, layer, item)
+        item = _next(t, stages + GATE_STAGE)
+    _settle(t, stages + GATE_STAGE)
+
+    _project_onto(t, layer, DOWN, stages + DOWN_STAGE, work.gate_up[:, : work.gate_up.shape[1] // 2])
+    if net.post_norms:
+        _add_normed(t, stages + FFN_NORM_STAGE, net.norms[layer, POST_FFN])
 
 
 @compiled
 def _logits(t: Task) -> None:
     """hidden -> logits of the wanted rows, where the order says [wanted, vocabulary]."""
     n, x = t.order.n_wanted[0], t.work.own_normed[t.rank]
-    for i in range(n):
-        row, out = t.work.hidden[t.order.wanted[i]].ctypes.data, x[i].ctypes.data
-        arithmetic.norm(row, t.net.final_norm.ctypes.data, t.net.hidden, t.net.epsilon, out)
-    prepare(t, x, n)
-    multiply_share(t, t.net.unembedding[0], x, n, t.order.logits[0], t.order.logits[1])
+    item = _claim(t, _LOGITS_STAGE)
+    if item >= 0:
+        for i in range(n):
+            row, out = t.work.hidden[t.order.wanted[i]].ctypes.data, x[i].ctypes.data
+            arithmetic.norm(row, t.net.final_norm.ctypes.data, t.net.hidden, t.net.epsilon, out)
+        prepare(t, x, n)
+    while item >= 0:
+        multiply_tiles(t, t.net.unembedding[0], item, x, n, t.order.logits[0], t.order.logits[1])
+        item = _next(t, _LOGITS_STAGE)
+    _settle(t, _LOGITS_STAGE)
 
 
 @compiled
 def _norm(t: Task, weight: Any) -> None:
-    """All rows normed, in the thread's own memory: cheaper for each to do it than to wait for one."""
+    """All rows normed, in the thread's own memory."""
     # hidden [rows, d], [d] -> own_normed [rows, d]
     for row in range(t.order.n_rows[0]):
         x, out = t.work.hidden[row].ctypes.data, t.work.own_normed[t.rank, row].ctypes.data
@@ -135,29 +193,44 @@ def _norm(t: Task, weight: Any) -> None:
 
 
 @compiled
-def _add(t: Task, matrix: Any, norm: Any) -> None:
-    """hidden + added, which is normed first where the model does so; of all threads, when it returns."""
+def _project_onto(t: Task, layer: int, part: int, stage: int, x: Any) -> None:
+    """x times a matrix, onto hidden, unless it has to be normed before."""
+    # [rows, inputs] -> added, hidden [rows, d]
     n, hidden, added = t.order.n_rows[0], t.work.hidden, t.work.added
-    if t.net.post_norms:
-        _meet(t)
-        for row in range(t.rank, n, t.ranks):
-            x = added[row].ctypes.data
-            arithmetic.norm(x, norm.ctypes.data, t.net.hidden, t.net.epsilon, x)
-            arithmetic.accumulate(x, t.net.hidden, hidden[row].ctypes.data)
-    else:  # its own outputs are all that a thread needs
-        first, last = share(t, matrix)
-        for row in range(n):
-            x, out = added[row, first * LANES :].ctypes.data, hidden[row, first * LANES :].ctypes.data
-            arithmetic.accumulate(x, (last - first) * LANES, out)
-    _meet(t)
+    item = _claim(t, stage)
+    if item >= 0:
+        prepare(t, x, n)
+    while item >= 0:
+        project(t, layer, part, part, item, x, added)
+        if not t.net.post_norms:
+            first, last = tiles_of(t, t.net.matrices[layer, part], item)
+            for row in range(n):
+                at, out = added[row, first * LANES :].ctypes.data, hidden[row, first * LANES :].ctypes.data
+                arithmetic.accumulate(at, (last - first) * LANES, out)
+        item = _next(t, stage)
+    _settle(t, stage)
 
 
 @compiled
-def _gate(t: Task, layer: int) -> None:
-    """activation(gate) * up, in the place of gate: the thread's own outputs."""
+def _add_normed(t: Task, stage: int, weight: Any) -> None:
+    """hidden + added, normed."""
+    # hidden, added [rows, d], [d] -> hidden
+    item = _claim(t, stage)
+    while item >= 0:
+        for row in range(item, t.order.n_rows[0], team.items_of(t.ranks)):
+            x = t.work.added[row].ctypes.data
+            arithmetic.norm(x, weight.ctypes.data, t.net.hidden, t.net.epsilon, x)
+            arithmetic.accumulate(x, t.net.hidden, t.work.hidden[row].ctypes.data)
+        item = _next(t, stage)
+    _settle(t, stage)
+
+
+@compiled
+def _gate(t: Task, layer: int, item: int) -> None:
+    """activation(gate) * up, in the place of gate: an item's outputs."""
     # gate_up [rows, 2 * f]
     gate, up = t.net.matrices[layer, GATE], t.net.matrices[layer, UP]
-    first, last = share(t, gate)
+    first, last = tiles_of(t, gate, item)
     for row in range(t.order.n_rows[0]):
         start = t.work.gate_up[row].ctypes.data
         for offset in range(first * VECTOR, last * VECTOR, VECTOR):
@@ -167,12 +240,12 @@ def _gate(t: Task, layer: int) -> None:
 
 
 @compiled
-def _add_bias(t: Task, layer: int) -> None:
-    """qkv + bias [rows, outputs], where the model has one: the thread's own outputs."""
+def _add_bias(t: Task, layer: int, item: int) -> None:
+    """qkv + bias [rows, outputs], where the model has one: an item's outputs."""
     if t.net.qkv_bias.shape[0]:
         for part in range(Q, V + 1):
             matrix = t.net.matrices[layer, part]
-            first, last = share(t, matrix)
+            first, last = tiles_of(t, matrix, item)
             start = matrix.column + first * LANES
             for row in range(t.order.n_rows[0]):
                 bias, out = t.net.qkv_bias[layer, start:].ctypes.data, t.work.qkv[row, start:].ctypes.data
