@@ -13,7 +13,7 @@ from realm_abi.guests import guest_bytes
 from realm_abi.interface import ModuleRejected
 from realm_abi.sandbox import GuestModule, Runtime, fibers_work
 
-from realm_reference.engine import Engine
+from realm_reference.engine import CACHE_BYTES, Engine
 from realm_reference.model.compute import NUMPY, Compute
 from realm_reference.model.drafts import load_draft
 from realm_reference.model.errors import ModelError
@@ -50,6 +50,7 @@ def orchestrator(
     limits: GuestLimits | None = None,
     max_running: int = 8,
     max_waiting: int = 64,
+    cache_bytes: int = CACHE_BYTES,
     metrics: Metrics | None = None,
 ) -> Iterator[tuple[Engine, Orchestrator]]:
     """Load a model (a known name or a path) and a guest (``v1``, ``v2`` or a path) and start their engine.
@@ -64,7 +65,7 @@ def orchestrator(
     except ModelError as error:
         raise AssemblyError(str(error)) from None
     runner = model.runner()
-    engine = Engine(runner, on_step=metrics.observe_step if metrics else None)
+    engine = Engine(runner, cache_bytes=cache_bytes, on_step=metrics.observe_step if metrics else None)
     try:
         runner.embed(np.zeros(1, np.int32))  # what has to be compiled is, before anybody waits for it
         if draft is not None:

@@ -102,6 +102,14 @@ PORT = click.IntRange(0, 65535)
     help="Requests of a tenant that may wait for a guest.",
 )
 @click.option(
+    "--kv-cache",
+    type=click.IntRange(1),
+    metavar="MIB",
+    default=1024,
+    show_default=True,
+    help="Memory for the keys and values of all sequences, but at least for one of the whole context.",
+)
+@click.option(
     "--max-connections",
     type=click.IntRange(1),
     default=4096,
@@ -239,6 +247,7 @@ def _serve(options: dict[str, Any], resources: ExitStack) -> None:
                 guests_on=options["guests_on"],
                 limits=settings.limits,
                 max_running=settings.max_running,
+                cache_bytes=options["kv_cache"] << 20,
                 max_waiting=settings.max_waiting,
                 metrics=metrics,
             )

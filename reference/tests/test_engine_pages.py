@@ -282,6 +282,15 @@ def test_a_step_that_fails_harms_the_sequence_at_fault_alone(
         assert [session.length for session in sessions] == [1, 1, 0, 1]
 
 
+@pytest.mark.parametrize(("pages", "there"), [(12, 12), (0, 8), (10_000, 64 * 8)])
+def test_the_cache_holds_what_it_may_but_one_context_at_least(
+    make_engine: Callable[..., Engine], pages: int, there: int
+) -> None:
+    engine = make_engine(pages=None, cache_bytes=pages * PAGE_BYTES)
+    engine.open().forward(prompt(1))
+    assert engine.cache_use().share == 1 / there
+
+
 def test_fewer_pages_than_a_context_are_refused() -> None:
     with pytest.raises(ValueError, match="7 pages"):
         Engine(TokenRunner(CONTEXT), pages=7)

@@ -22,7 +22,9 @@ STEP_ROWS: Final = 64
 BATCH: Final = 64
 """Sequences in a step, with a runner that gains by it."""
 CACHE_BYTES: Final = 1 << 30
-"""Of the KV cache, unless one sequence of the model's whole context needs more."""
+"""Of the KV cache, unless one sequence of the model's whole context needs more. What was never used of it is
+never touched, so it takes no memory.
+"""
 _MOST_CONTEXTS: Final = 64
 
 
@@ -49,17 +51,18 @@ class Engine:
         step_rows: int = STEP_ROWS,
         batch: int | None = None,
         pages: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
         on_step: Observe | None = None,
     ) -> None:
         """`batch` sequences in a step; by default as many as make the runner faster. `pages` of KV cache:
-        enough for the model's context at least (ValueError), by default what `CACHE_BYTES` holds.
+        enough for the model's context at least (ValueError), by default that or what `cache_bytes` hold.
 
         `on_step` is called on the loop's thread after each step; it must be quick and must not raise.
         """
         self._runner = runner
         one = pages_for(runner.config.context_length)
         if pages is None:
-            pages = max(one, min(CACHE_BYTES // runner.page_bytes, _MOST_CONTEXTS * one))
+            pages = max(one, min(cache_bytes // runner.page_bytes, _MOST_CONTEXTS * one))
         if pages < one:
             raise ValueError(f"{pages} pages of KV cache do not hold one sequence: it needs {one}")
         if batch is None:
