@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +11,13 @@ from typing import Any, Literal
 import gevent
 
 from realm_loadtests.collector import Collector
-from realm_loadtests.connection import Connection, Target, build_request
-from realm_loadtests.exchange import HungUp, Timing, stream_chat
+from realm_loadtests.exchange import HungUp, Timing
 from realm_loadtests.failures import ExchangeFailure
+from realm_loadtests.lines import PATH, Line, line_to
 from realm_loadtests.records import Outcome, Record
 from realm_loadtests.scenarios import Scenario
 from realm_loadtests.settings import KEY_VARIABLE, Settings
 from realm_loadtests.tenants import Tenant, read_tenants, tenant_of
-
-PATH = "/chat/completions"
 
 
 @dataclass
@@ -44,17 +41,22 @@ class Asker:
         self._environment = environment
         self._settings = settings
         self._collector = collector
-        self._target = Target.parse(settings.url)
         self._tenants = read_tenants(Path(settings.tenants)) if settings.tenants else []
         # -1 is locust's answer for a worker that the master has not numbered.
         self.worker = max(0, getattr(environment.runner, "worker_index", 0))
 
-    def connect(self) -> Connection:
-        """A connection to the target, not yet open."""
-        return Connection(self._target)
+    def line(self, user: int) -> Line:
+        """A line to the target for this user, with its tenant's key; not yet open."""
+        tenant = self._tenant(user)
+        return line_to(self._settings.url, tenant.key if tenant else os.environ.get(KEY_VARIABLE))
+
+    def tenant_name(self, user: int) -> str:
+        """Whose requests this user's are; empty in a run without tenants."""
+        tenant = self._tenant(user)
+        return tenant.name if tenant else ""
 
     def ask(
-        self, connection: Connection, scenario: Scenario, user: int, intended: int | None = None
+        self, line: Line, scenario: Scenario, user: int, intended: int | None = None
     ) -> ExchangeFailure | None:
         """Send the scenario's next request and record what came of it, however it ends; returns its failure,
         if it failed.
@@ -62,22 +64,12 @@ class Asker:
         `user` is the user's number, or the arrival's; `intended` the moment (`perf_counter_ns`) at which an
         open loop meant to send it.
         """
-        ask, tenant = scenario.next(), self._tenant(user)
-        key = tenant.key if tenant else os.environ.get(KEY_VARIABLE)
-        body = json.dumps(ask.body).encode()
-        request = build_request(self._target, "POST", PATH, body=body, api_key=key)
-        sending = _Sending(user, tenant.name if tenant else "", intended)
+        ask = scenario.next()
+        sending = _Sending(user, self.tenant_name(user), intended)
         timing = sending.timing
         try:
             with gevent.Timeout(self._settings.timeout_s, TimeoutError()):
-                stream_chat(
-                    connection,
-                    request,
-                    timing,
-                    timeout=None,
-                    cancel_after=ask.cancel_after,
-                    read_pause_s=ask.read_pause_s,
-                )
+                line.ask(ask, timing)
         except HungUp:
             self._end(sending, "cancelled", None)
             return None
@@ -112,6 +104,7 @@ class Asker:
                     detail=failure.detail,
                     worker=self.worker,
                     user=user,
+                    tenant=self.tenant_name(user),
                 )
             )
 

@@ -33,7 +33,7 @@ class Target:
         """Parse a base URL, with or without the `/v1` that the API's paths begin with; else ValueError."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not an http:// or https:// URL")
+            raise ValueError(f"{url!r} is not an http://, https://, ws:// or wss:// URL")
         tls = parts.scheme == "https"
         path = parts.path.rstrip("/")
         prefix = path if path.endswith("/v1") else f"{path}/v1"

@@ -20,6 +20,7 @@ from realm_loadtests.records import RECORDS_FILE, read_records
 from realm_loadtests.settings import Settings
 from realm_loadtests.slo import Objective
 from realm_loadtests.tenants import read_tenants
+from realm_loadtests.websocket import Dialogue, is_websocket
 
 RESULT_FILE = "load.json"
 FAILED, CLIENT_LIMITED, SLO_MISSED = 1, 3, 4
@@ -39,7 +40,10 @@ def run(
     Raises `TargetUnusable` before any load, `LocustFailed`, ValueError for a URL that is none, and OSError if
     the folder cannot be written.
     """
-    Target.parse(settings.url)
+    if is_websocket(settings.url):
+        Dialogue(settings.url, None)
+    else:
+        Target.parse(settings.url)
     if settings.output is None:
         raise ValueError("a load test needs a folder for its result")
     folder = settings.output

@@ -18,7 +18,7 @@ from locust import User, task
 from realm_loadtests.arrivals import Arrivals
 from realm_loadtests.asking import Asker
 from realm_loadtests.collector import Collector
-from realm_loadtests.connection import Connection
+from realm_loadtests.lines import Line
 from realm_loadtests.scenarios import user_scenario
 from realm_loadtests.settings import Settings
 
@@ -38,13 +38,13 @@ class OpenLoopUser(User):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self._asker = Asker(environment, self.settings, self.collector)
-        self._idle: list[Connection] = []
+        self._idle: dict[str, list[Line]] = {}  # by tenant: a line may carry one key for good
         self._streams = Pool(max(1, self.settings.users // self.parts))
 
     def on_stop(self) -> None:
         """Close the connections with the user."""
-        for connection in self._idle:
-            connection.close()
+        for line in itertools.chain(*self._idle.values()):
+            line.close()
 
     @task
     def run_all(self) -> None:
@@ -84,8 +84,9 @@ class OpenLoopUser(User):
 
     def _ask(self, number: int, intended: int) -> None:
         scenario = user_scenario(self.settings, self._asker.worker, number)
-        connection = self._idle.pop() if self._idle else self._asker.connect()
+        idle = self._idle.setdefault(self._asker.tenant_name(number), [])
+        line = idle.pop() if idle else self._asker.line(number)
         try:
-            self._asker.ask(connection, scenario, number, intended)
+            self._asker.ask(line, scenario, number, intended)
         finally:
-            self._idle.append(connection)
+            idle.append(line)

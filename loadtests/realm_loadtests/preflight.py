@@ -15,6 +15,7 @@ from realm_loadtests.exchange import Timing, fetch, stream_chat
 from realm_loadtests.failures import ExchangeFailure
 from realm_loadtests.scenarios import user_scenario
 from realm_loadtests.settings import Settings
+from realm_loadtests.websocket import Dialogue, is_websocket, stream_generate
 
 CONNECT_KINDS = {
     "connect_refused": "start the server or correct the host and port",
@@ -49,6 +50,8 @@ def check(settings: Settings, *, api_key: str | None) -> Preflight:
     Raises `TargetUnusable`. A target that answers but fails (a 500, a broken stream) passes: measuring that
     is the load test's work.
     """
+    if is_websocket(settings.url):
+        return Preflight(_try_generate(settings, api_key), None)
     target = Target.parse(settings.url)
     listing = build_request(target, "GET", "/models", api_key=api_key)
     try:
@@ -93,6 +96,26 @@ def _try_stream(settings: Settings, target: Target, api_key: str | None) -> Sett
             raise TargetUnusable(_sentence(settings.url, failure)) from failure
     finally:
         connection.close()
+    return settings
+
+
+def _try_generate(settings: Settings, api_key: str | None) -> Settings:
+    """Ask the WebSocket for its model and for one token."""
+    dialogue = Dialogue(settings.url, api_key, timeout_s=settings.timeout_s)
+    try:
+        dialogue.ensure_open()
+        if not settings.model:
+            _, replies = dialogue.call("metadata", {})
+            data = [reply for reply, _ in replies][-1].get("data")
+            settings = replace(settings, model=str((data or {}).get("model") or ""))
+        probe = replace(settings, max_tokens=1)
+        stream_generate(dialogue, user_scenario(probe, 0, 0).next().body, Timing())
+    except ExchangeFailure as failure:
+        if failure.kind.startswith("http_5") or failure.kind in RETRYABLE_4XX:
+            return settings
+        raise TargetUnusable(_sentence(settings.url, failure)) from failure
+    finally:
+        dialogue.close()
     return settings
 
 

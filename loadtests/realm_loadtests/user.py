@@ -33,17 +33,17 @@ class StreamingUser(User):
         self._number = next(self._numbers)
         self._asker = Asker(environment, self.settings, self.collector)
         self._scenario = user_scenario(self.settings, self._asker.worker, self._number)
-        self._connection = self._asker.connect()
+        self._line = self._asker.line(self._number)
         self._pause = FIRST_PAUSE_S
 
     def on_stop(self) -> None:
         """Close the connection with the user."""
-        self._connection.close()
+        self._line.close()
 
     @task
     def ask(self) -> None:
         """One request and its whole answer."""
-        if self._asker.ask(self._connection, self._scenario, self._number) is None:
+        if self._asker.ask(self._line, self._scenario, self._number) is None:
             self._pause = FIRST_PAUSE_S
             return
         gevent.sleep(self._pause)
