@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from realm_reference.compute.cuda import cupy_arrays
-from realm_reference.compute.numpy import causal_attention, numpy_arrays, rms_norm, rotate, silu, softmax
+from realm_reference.compute.numpy import (
+    causal_attention,
+    gelu,
+    numpy_arrays,
+    rms_norm,
+    rotate,
+    silu,
+    softmax,
+)
 
 _ORACLE = numpy_arrays("float64")
 _DRAW = np.random.default_rng(11)
@@ -54,18 +62,29 @@ def test_rotation_keeps_lengths_and_depends_on_distance_alone() -> None:
     assert np.abs(near - (turned(q, 9) * turned(k, 5)).sum(axis=-1)).max() > 1e-3
 
 
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_gelu_is_finite_everywhere(x: float) -> None:
+    value = float(gelu(numpy_arrays(), np.array([[x]], np.float32))[0, 0])
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3) if abs(x) < 10 else math.copysign(40, x)
+    assert value == pytest.approx(0.5 * x * (1 + math.tanh(inner)), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("window", [0, 1, 2, 5, 7])
 @pytest.mark.parametrize(("n_seq", "n_key"), [(1, 1), (1, 7), (4, 4), (3, 7)])
-def test_attention_reads_its_group_and_never_the_future(n_seq: int, n_key: int) -> None:
-    n_head, n_kv, d = 6, 2, 4
+def test_attention_reads_its_group_and_window_and_never_the_future(
+    n_seq: int, n_key: int, window: int
+) -> None:
+    n_head, n_kv, d, scale = 6, 2, 4, 0.3
     q, k, v = _random(n_seq, n_head, d), _random(n_kv, n_key, d), _random(n_kv, n_key, d)
-    mixed = causal_attention(_ORACLE, q, k, v).reshape(n_seq, n_head, d)
+    mixed = causal_attention(_ORACLE, q, k, v, scale, window).reshape(n_seq, n_head, d)
     for row in range(n_seq):
         seen = n_key - n_seq + row + 1
+        visible = range(max(0, seen - window) if window else 0, seen)
         for head in range(n_head):
             group = head // (n_head // n_kv)
-            scores = np.array([q[row, head] @ k[group, i] / math.sqrt(d) for i in range(seen)])
+            scores = np.array([q[row, head] @ k[group, i] * scale for i in visible])
             weights = np.exp(scores) / np.exp(scores).sum()
-            np.testing.assert_allclose(mixed[row, head], weights @ v[group, :seen])
+            np.testing.assert_allclose(mixed[row, head], weights @ v[group, visible])
 
 
 def test_another_precision_is_refused() -> None:

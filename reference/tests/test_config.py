@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from realm_reference.model.config import LlamaConfig
+from realm_reference.model.config import LayerConfig, LlamaConfig
 from realm_reference.model.errors import ModelFileError
 from realm_reference.model.gguf import open_gguf
 from realm_reference.model.model import load_model
@@ -23,6 +23,35 @@ def test_reads_the_real_model(smollm2_path: Path) -> None:
     assert config.rms_norm_eps == pytest.approx(1e-5)
 
 
+_GEMMA3 = {
+    "general.architecture": "gemma3",
+    "gemma3.block_count": 12,
+    "gemma3.context_length": 512,
+    "gemma3.embedding_length": 72,
+    "gemma3.feed_forward_length": 96,
+    "gemma3.attention.head_count": 9,
+    "gemma3.attention.key_length": 16,
+    "gemma3.attention.value_length": 16,
+    "gemma3.attention.sliding_window": 32,
+    "gemma3.rope.freq_base": 1e6,
+    "gemma3.rope.scaling.type": "linear",
+    "gemma3.rope.scaling.factor": 8.0,
+}
+
+
+def test_what_gemma3_files_leave_out_is_known(make_gguf: Callable[..., Path]) -> None:
+    """The layers' pattern, the base of the windowed ones, and how the largest size scales its scores."""
+    config = LlamaConfig.from_gguf(open_gguf(make_gguf(_GEMMA3)))
+    local, full = LayerConfig(32, Rope(1e4)), LayerConfig(0, Rope(1e6, 8.0))
+    assert config.layers == ((local,) * 5 + (full,)) * 2
+    assert (config.rope, config.attention_scale) == (full.rope, 0.25)
+    assert config.embedding_scale == pytest.approx(72**0.5)
+    stated = {"gemma3.attention.sliding_window_pattern": 2, "gemma3.block_count": 62}
+    large = LlamaConfig.from_gguf(open_gguf(make_gguf(_GEMMA3 | stated)))
+    assert large.layers == (local, full) * 31
+    assert large.attention_scale == pytest.approx(8**-0.5), "hidden size over heads, not the head's own 16"
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
@@ -35,6 +64,10 @@ def test_reads_the_real_model(smollm2_path: Path) -> None:
         ({"llama.expert_count": 8}, "mixture of experts"),
         ({"llama.attention.sliding_window": 512}, "sliding-window"),
         ({"llama.rope.scaling.type": "longrope"}, "'longrope'"),
+        (
+            {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 0.5},
+            "scales its positions by 0.5",
+        ),
         ({"llama.rope.scaling.type": "yarn"}, r"original_context_length is missing"),
         ({"llama.final_logit_softcapping": 30.0}, "capped logits"),
         ({"llama.rope.dimension_count": 4}, "part of each head"),

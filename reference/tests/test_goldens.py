@@ -142,8 +142,14 @@ def test_a_tiny_model_of_each_variant_agrees(
         for key, values in family.items()
         if key.startswith(f"{variant}/tensors/")
     }
-    path = make_gguf(json.loads(str(family[f"{variant}/metadata"])), tensors)
-    _agrees(_transformer(path, arrays), family, variant, _FAMILY_TOLERANCE)
+    transformer = _transformer(make_gguf(json.loads(str(family[f"{variant}/metadata"])), tensors), arrays)
+    _agrees(transformer, family, variant, _FAMILY_TOLERANCE)
+    ids = [int(i) for i in family[f"{variant}/ids"]]
+    whole = transformer.arrays.to_numpy(transformer.forward(ids, transformer.new_cache(), rows=len(ids)))
+    for size in (1, 5):  # chunks that begin within a window, and behind one
+        cache, chunks = transformer.new_cache(), [ids[i : i + size] for i in range(0, len(ids), size)]
+        parts = [arrays.to_numpy(transformer.forward(c, cache, rows=len(c))) for c in chunks]
+        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=_FAMILY_TOLERANCE)
 
 
 def test_gemma3_goldens_are_of_this_file(gemma3_goldens: Goldens, gemma3_path: Path) -> None:
