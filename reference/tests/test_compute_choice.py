@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,21 @@ def test_old_code_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         newest = code_cache.keep_code_below(tmp_path)
     assert len(list(tmp_path.iterdir())) == code_cache.MAX_FOLDERS
     assert newest.exists()
+
+
+@pytest.mark.usefixtures("numba_folder")
+def test_damaged_code_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from realm_reference.compute.jit import code_cache
+
+    tmp_path.chmod(0o700)
+    folder = code_cache.keep_code_below(tmp_path) / "kernels"
+    folder.mkdir()
+    index, code = folder / "step.nbi", folder / "step.1.nbc"
+    index.write_bytes(pickle.dumps("0.1") + pickle.dumps({"key": "step.1.nbc"}))
+    code.write_bytes(pickle.dumps(b"code" * 100))
+    code_cache.keep_code_below(tmp_path)
+    assert index.exists()
+    code.write_bytes(code.read_bytes()[:-20])
+    code_cache.keep_code_below(tmp_path)
+    assert not folder.exists()
+    assert "damaged" in caplog.text

@@ -9,6 +9,7 @@ import atexit
 import hashlib
 import logging
 import os
+import pickle
 import shutil
 import stat
 import tempfile
@@ -41,6 +42,7 @@ def keep_code_below(folder: Path) -> Path:
             raise PermissionError(f"{folder} is not ours alone")
         os.utime(own)
         _forget_oldest(folder)
+        _drop_broken(own)
         if not any(own.iterdir()):
             log.warning("compiling the kernels for this processor; later starts find them in %s", own)
     except OSError as error:
@@ -60,6 +62,22 @@ def _name() -> str:
     for part in (version("numba"), version("llvmlite"), processor, features):
         told.update(f"\n{part}".encode())
     return told.hexdigest()[:32]
+
+
+def _drop_broken(folder: Path) -> None:
+    """Empty a folder that has a file which Numba would fail on: it does not expect one to be damaged."""
+    files = [path for path in folder.rglob("*") if path.suffix in (".nbi", ".nbc")]
+    try:
+        for path in files:
+            with path.open("rb") as file:
+                pickle.load(file)  # of an index, Numba's version; of code, all there is
+                rest = file.read()
+            if rest:
+                pickle.loads(rest)
+    except Exception as error:  # whatever a damaged pickle can raise
+        log.warning("compiled again: what %s holds is damaged (%s)", folder, type(error).__name__)
+        shutil.rmtree(folder)
+        folder.mkdir(mode=0o700)
 
 
 def _is_private(folder: Path) -> bool:
