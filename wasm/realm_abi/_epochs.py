@@ -15,7 +15,7 @@ class EpochClock:
     Its thread is there only while guests run or wait in host calls. On a fiber a tick ends a guest's turn.
     """
 
-    def __init__(self, engine: wasmtime.Engine, period: float = 0.01) -> None:
+    def __init__(self, engine: wasmtime.Engine, period: float) -> None:
         self._engine = engine
         self._period = period
         self._lock = threading.Lock()

@@ -51,6 +51,12 @@ __all__ = [
 ]
 
 
+TICK_SECONDS = 0.01
+"""How often a guest that computes is asked whether it may go on."""
+TURN_SECONDS = 0.004
+"""The same on fibers, where others wait for it meanwhile; far more than it takes to sample a token."""
+
+
 @dataclass(frozen=True, slots=True)
 class GuestModule:
     """A compiled module that keeps the contract. `memory_bytes` is what its memory starts with.
@@ -83,7 +89,7 @@ class Runtime:
         self.fibers = fibers
         verify_raw_calls()
         self._engine = wasmtime.Engine(engine_config())
-        self._clock = EpochClock(self._engine)
+        self._clock = EpochClock(self._engine, TURN_SECONDS if fibers else TICK_SECONDS)
         self._max_module_bytes = max_module_bytes
         self._cached_modules = cached_modules
         self._compiled = CompiledModules(compiled) if compiled else None

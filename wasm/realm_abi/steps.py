@@ -6,9 +6,9 @@ blocks the calling thread; a host that runs many guests on one thread takes up a
 
 from __future__ import annotations
 
-import concurrent.futures
+import contextlib
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -64,7 +64,8 @@ def finish(steps: Steps[T]) -> T:
             if isinstance(waited, Aside):
                 waited.run()
             elif waited is not None:
-                concurrent.futures.wait([waited])
+                with contextlib.suppress(CancelledError):
+                    waited.exception()
     except StopIteration as end:
         result: T = end.value
         return result
