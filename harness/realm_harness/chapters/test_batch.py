@@ -111,11 +111,11 @@ def test_neighbours_that_leave(target: Target) -> None:
 )
 def test_more_than_fit(target: Target) -> None:
     """Twenty-four requests at the same time at temperature 0 get the answers that they get alone."""
-    due = {prompt: target.settled(prompt, TOKENS) for prompt in LONG_ANSWERS}
+    due = {prompt: target.settled(prompt, 2 * TOKENS) for prompt in LONG_ANSWERS}
     prompts = [LONG_ANSWERS[number % len(LONG_ANSWERS)] for number in range(CROWD)]
 
     def task(prompt: str) -> Ask:
-        return lambda: target.stream(prompt, TOKENS, temperature=0).text()
+        return lambda: target.stream(prompt, 2 * TOKENS, temperature=0).text()
 
     texts = target.together([task(prompt) for prompt in prompts])
     wrong = [(p, text) for p, text in zip(prompts, texts, strict=True) if text != due[p]]

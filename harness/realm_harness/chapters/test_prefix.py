@@ -82,6 +82,25 @@ def test_the_same_end(target: Target) -> None:
     alternately(target, [[said("user", f"{asking(word)} {end}")] for word in words], words)
 
 
+@case(
+    "CHAT-PREFIX-006",
+    clause_id="prefix.same",
+    reason="who asks first must not be answered better than who asks second",
+    confirm=True,
+)
+def test_cold_and_half_warm(target: Target) -> None:
+    """At temperature 0 a prompt whose end one tenant has sent before is answered to both tenants the same."""
+    tenants = target, other(target)
+    end = fresh_prompt()
+    greedy(target, f"{token_hex(6)} comes first. {end}")
+    prompt = f"{token_hex(6)} comes first. {end}"
+    texts = [greedy(tenant, prompt) for tenant in tenants]
+    demand(
+        texts[0] == texts[1],
+        f"who has sent its end before gets {shown(texts[0])}, who has not gets {shown(texts[1])}",
+    )
+
+
 def waited_ms(target: Target, prompt: str) -> float:
     """Until an answer of one token is there."""
     exchange = target.ask(prompt, 1, temperature=0).exchange

@@ -99,6 +99,20 @@ def _blocks_are_alike(request: ChatRequest, state: State) -> ChatRequest:
     return _first_with(request.text[-LONG // 2 :], request, state)
 
 
+def _asker(_: ChatRequest, tenant: str, state: State) -> float:
+    state.notes["asker"] = tenant
+    return 0.0
+
+
+def _end_seen(request: ChatRequest, generation: Generation, state: State) -> Generation:
+    """A tenant's long prompt that ends as one of its others is answered from that one's place."""
+    heads = state.notes.setdefault("ends", {})
+    first = heads.setdefault((state.notes["asker"], request.text[-LONG // 2 :]), request.text)
+    return (
+        generation if len(request.text) <= LONG or first == request.text else _other_turn(request, generation)
+    )
+
+
 def _prefill_unless_seen(request: ChatRequest, tenant: str, state: State) -> float:
     """A long prompt is read in some time, by whoever has sent it before in none."""
     seen = state.notes.setdefault("prefilled", set())
@@ -186,6 +200,13 @@ DEFECTS = (
         "long prompts that end alike are taken for the same",
         "a cache whose blocks do not know what is before them",
         request=_blocks_are_alike,
+    ),
+    Variation(
+        "prefix-half-warm",
+        "a long prompt whose end its tenant has sent before is answered otherwise",
+        "a cache whose blocks do not know what is before them",
+        generation=_end_seen,
+        prefill=_asker,
     ),
     Variation(
         "prefix-timing",
