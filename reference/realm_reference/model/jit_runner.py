@@ -77,13 +77,19 @@ class JitRunner:
         return 2 * 4 * PAGE * c.n_layers * c.n_kv_heads * padded(c.head_dim, LANES)
 
     def reserve(self, pages: int) -> None:
-        """Make room for `pages` pages, and start the team; memory of a page is taken as it is first used."""
+        """Make room for `pages` pages, and start the team; memory of a page is taken as it is first used.
+
+        The code is compiled or loaded here, rather than in somebody's first step.
+        """
         if len(self._pages.keys):
             raise ValueError("the pages of a runner are reserved once")
         self._pages = self._new_pages(pages)
         for rank in range(1, self._ranks):
             threading.Thread(target=run, args=(self._task(rank),), name=f"step-{rank}", daemon=True).start()
-        weakref.finalize(self, _end_team, self._task(0))
+        if self._ranks > 1:
+            weakref.finalize(self, _end_team, self._task(0))
+        self._rows(0, 0)
+        self._run(self._logits, (0, 0), embeds=False)
 
     def load_adapter(self, slot: int, adapter: Adapter) -> None:
         """Hold `adapter` as `slot`."""
