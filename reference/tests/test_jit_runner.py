@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from realm_reference.compute.numpy import numpy_arrays
 from realm_reference.model.adapters import Adapter, Factors, Target, projection_shapes
-from realm_reference.model.compute import prepare_jit
+from realm_reference.model.compute import Compute, prepare_jit
 from realm_reference.model.config import LlamaConfig
 from realm_reference.model.gguf import GGUFFile, open_gguf
-from realm_reference.model.packed_weights import load_packed_weights
+from realm_reference.model.model import load_model
+from realm_reference.model.packed_weights import PackedWeights, load_packed_weights
 from realm_reference.model.runner import PAGE, Chunk, Runner
 from realm_reference.model.transformer import Transformer
 from realm_reference.model.weights import load_weights
@@ -218,3 +219,16 @@ def test_a_slot_or_room_that_is_not_there_is_an_error(make_runner: MakeRunner, t
         runner.load_adapter(0, _adapter(runner.config, 2, 1))
     with pytest.raises(ValueError, match="reserved once"):
         runner.reserve(3)
+
+
+def test_a_model_that_is_loaded_to_be_compiled_says_so(tiny_gguf: Path) -> None:
+    plain, model = load_model(tiny_gguf), load_model(tiny_gguf, Compute("jit", "exact", 1))
+    assert model.fingerprint != plain.fingerprint
+    assert isinstance(model.weights, PackedWeights)
+    runner, ids = model.runner(), _ids(4)
+    assert runner.precision == model.compute.precision == "exact"
+    runner.reserve(1)
+    got = runner.step([Chunk(ids, 0, np.zeros(1, np.int32), len(ids))])
+    truth = model.transformer.forward(ids, model.transformer.new_cache(), len(ids))
+    np.testing.assert_allclose(got, truth, rtol=0, atol=_ROUNDING)
+    assert model.transformer is model.transformer, "read once"
