@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
+import numpy as np
 import pytest
 import wasmtime
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime, fibers_work
-from realm_abi.steps import Steps, aside, until
+from realm_abi.steps import Steps, aside, settled, until
 from realm_reference import assembly
 from realm_reference.engine import Engine
 from realm_reference.model.array_runner import ArrayRunner
@@ -27,8 +28,10 @@ from realm_reference.orchestration import (
     GenerationRequest,
     GuestLimits,
     Orchestrator,
+    Prompt,
 )
 from realm_reference.orchestration.crews import Crew, Fibers, Threads
+from realm_reference.orchestration.hostfunctions_v2 import HostFunctionsV2
 
 WAIT = 60
 SPINNING = """(module
@@ -176,6 +179,19 @@ def test_who_is_awaited_goes_on_before_any_other_turn() -> None:
         end.result(WAIT)
     crew.close()
     assert [after for before, after in itertools.pairwise(log) if before == "there"] == ["goes on"] * 20
+
+
+async def test_a_long_text_is_encoded_aside(tiny_model: Model) -> None:
+    engine = Engine(ArrayRunner(tiny_model.transformer))
+    request = GenerationRequest(Prompt("", 0, add_bos=False), 1)
+    host = HostFunctionsV2(tiny_model, engine, request, Generation(WAIT), GuestLimits())
+    for text, aside_ in (("hello", False), ("hello" * 1000, True)):
+        out = np.zeros(len(text), np.uint32)
+        answer = host.realm_encode(1, text, 0, out)
+        assert isinstance(answer, int) != aside_
+        assert out[: settled(answer)].tolist() == tiny_model.tokenizer.encode(text, parse_special=False)
+    host.close()
+    engine.close()
 
 
 @pytest.mark.parametrize("guests_on", ["auto", "fibers", "threads"])

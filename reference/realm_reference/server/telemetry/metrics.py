@@ -130,7 +130,7 @@ class Metrics:
             registry=r,
         )
         self.queue = Histogram(
-            "realm_queue_seconds", "Waiting for a guest thread.", buckets=_TTFT_BUCKETS, registry=r
+            "realm_queue_seconds", "Waiting for a guest.", buckets=_TTFT_BUCKETS, registry=r
         )
         self.step = Histogram(
             "realm_engine_step_seconds", "One step of the engine.", buckets=_TOKEN_BUCKETS, registry=r
