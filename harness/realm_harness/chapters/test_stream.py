@@ -12,7 +12,7 @@ from realm_harness.target import Target, clock_ms
 LEAST_TOKENS = 12
 """Fewer tokens than this do not show whether they came one by one."""
 
-LEAST_MS = 60.0
+LEAST_MS = 120.0
 """A stream that is over sooner does not show it either."""
 
 

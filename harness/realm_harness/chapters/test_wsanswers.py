@@ -14,7 +14,7 @@ from realm_harness.websocket.dialogue import CallLog, Dialogue, ended, open_dial
 
 GREEDY: dict[str, Any] = {"prompt": OPENING, "max_tokens": 16, "temperature": 0}
 STATUSES = ("streaming", "complete", "error", "cancelled")
-LEAST_MS = 60.0
+LEAST_MS = 120.0
 """An answer that is quicker tells nothing about when its text came."""
 
 
