@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.steps import settled
 from realm_reference.engine import Engine
+from realm_reference.model.adapters import Adapter, Factors
 from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.model import Model
 from realm_reference.orchestration import Generation, GenerationRequest, GuestLimits
@@ -165,3 +167,44 @@ async def test_a_spent_budget_still_lets_a_guest_clean_up(hosts: Hosts, v2: Host
     v2._calls_left = 0
     assert refused(lambda: v2.realm_session_truncate(session, 0)) is ErrorCode.limit_exceeded
     assert v2.realm_session_free(session) == 0
+
+
+def drawn(model: Model, name: str) -> Adapter:
+    """Factors of ones in the last layer's down."""
+    config = model.config
+    factors = Factors(
+        np.ones((1, config.intermediate_size), np.float32), np.ones((config.hidden_size, 1), np.float32)
+    )
+    return Adapter(name, (*({} for _ in range(config.n_layers - 1)), {"down": factors}), name)
+
+
+async def test_guests_choose_adapters_by_name(hosts: Hosts, tiny_model: Model) -> None:
+    for name in ("fr", "secret"):
+        hosts.engine.adapters.load(drawn(tiny_model, name))
+    hosts.engine.adapters.restrict({"secret": {"another"}})
+
+    def last(host: HostFunctionsV2, model: int) -> NDArray[np.float32]:
+        session = host.realm_session_open(model)
+        logits = np.zeros(tiny_model.vocab_size, np.float32)
+        settled(host.realm_forward(session, ids(1, 5, 9), logits, 1))
+        host.realm_session_free(session)
+        return logits
+
+    v2: HostFunctionsV2 = hosts.make(HostFunctionsV2)
+    base, adapted = last(v2, MODEL), last(v2, v2.realm_model_adapter(MODEL, "fr"))
+    assert np.any(base != adapted)
+    np.testing.assert_array_equal(last(v2, MODEL), base)
+    assert refused(lambda: v2.realm_model_adapter(MODEL, "it")) is ErrorCode.not_found
+    assert refused(lambda: v2.realm_model_adapter(MODEL, "secret")) is ErrorCode.permission_denied
+    assert refused(lambda: v2.realm_model_adapter(99, "fr")) is ErrorCode.invalid_handle
+    assert refused(lambda: v2.realm_session_open(99)) is ErrorCode.invalid_handle
+    np.testing.assert_array_equal(last(v2, v2.realm_model_adapter(MODEL, "")), base)
+    assert refused(lambda: v2.realm_model_adapter(MODEL, "fr")) is ErrorCode.limit_exceeded
+    v1: HostFunctionsV1 = hosts.make(HostFunctionsV1)
+    assert v1.realm_set_lora_adapter(MODEL, "fr") == 0
+    assert refused(lambda: v1.realm_set_lora_adapter(MODEL, "secret")) is ErrorCode.permission_denied
+    hosts.engine.adapters.unload("fr")
+    assert hosts.engine.adapters.count == 2
+    for host in (v1, v2):
+        host.close()
+    assert hosts.engine.adapters.count == 1

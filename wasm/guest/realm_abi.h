@@ -213,6 +213,10 @@ REALM_IMPORT(realm_encode) int32_t realm_encode(uint32_t model, uint32_t text_pt
 REALM_IMPORT(realm_decode) int32_t realm_decode(uint32_t model, uint32_t ids_ptr, uint32_t n_ids, uint32_t flags, uint32_t out_ptr, uint32_t cap);
 #define REALM_DECODE_SKIP_SPECIAL 1u
 
+/* Gives the model with a LoRA adapter: a model handle of its own, whose sessions are computed with it. The handle that a guest is given is that of its request's model, with the adapter that the request names, if any.
+ * Answers the model with that adapter; with an empty id without any, or: out_of_bounds, invalid_utf8, invalid_handle, not_found, permission_denied, cancelled, unsupported, limit_exceeded, internal. */
+REALM_IMPORT(realm_model_adapter) int32_t realm_model_adapter(uint32_t model, uint32_t id_ptr, uint32_t id_len);
+
 /* Opens an empty session: a KV cache of its own.
  * Answers the session, or: invalid_handle, out_of_memory, cancelled, unsupported, limit_exceeded, internal. */
 REALM_IMPORT(realm_session_open) int32_t realm_session_open(uint32_t model);

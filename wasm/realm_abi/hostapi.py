@@ -130,6 +130,10 @@ class HostV2(Dimensions, Protocol):
         """Writes the tokens' raw bytes unless `out` is empty; answers how many. Flags: 1 skip_special."""
         ...
 
+    def realm_model_adapter(self, model: int, id: str, /) -> int:
+        """Answers the handle of the model with an adapter."""
+        ...
+
     def realm_session_open(self, model: int, /) -> int:
         """Answers the handle of an empty session."""
         ...

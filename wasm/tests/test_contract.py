@@ -43,6 +43,7 @@ V2 = {
     "realm_model_info": "model out_ptr cap_bytes",
     "realm_encode": "model text_ptr text_len flags out_ptr cap",
     "realm_decode": "model ids_ptr n_ids flags out_ptr cap",
+    "realm_model_adapter": "model id_ptr id_len",
     "realm_session_open": "model",
     "realm_session_fork": "session",
     "realm_session_truncate": "session length",

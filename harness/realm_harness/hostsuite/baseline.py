@@ -95,6 +95,7 @@ def sane(function: str, world: World, session: str) -> dict[str, str]:
         "realm_decode": {
             "model": "M", "ids_ptr": IDS, "n_ids": "4", "flags": "0", "out_ptr": OUT, "cap": "512",
         },
+        "realm_model_adapter": {"model": "M", "id_ptr": TEXT, "id_len": "5"},
         "realm_session_open": {"model": "M"},
         "realm_session_fork": {"session": session},
         "realm_session_truncate": {"session": session, "length": "0"},

@@ -83,6 +83,13 @@ class FunctionsV2(HostFunctions):
             return len(self.model.tokenizer.decode(ids.tolist(), skip_special=skip))
         return self.model.decode(ids, out, skip_special=skip)
 
+    def realm_model_adapter(self, model: int, id: str, /) -> int:
+        """Only the model itself is there: the empty id."""
+        self.check_model(model)
+        if id:
+            raise AbiError(ErrorCode.not_found, f"no adapter {id!r}")
+        return model
+
     def realm_session_open(self, model: int, /) -> int:
         """A new session."""
         self.check_model(model)

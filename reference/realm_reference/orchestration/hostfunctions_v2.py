@@ -87,6 +87,16 @@ class HostFunctionsV2(HostCalls):
         text = self._decode(ids, skip_special=bool(flags & _SKIP_SPECIAL))
         return put(np.frombuffer(text, np.uint8), out) if len(out) else len(text)
 
+    def realm_model_adapter(self, model: int, id: str, /) -> int:
+        """The handle of the model with the adapter of that name, or with none for an empty one."""
+        self._spend()
+        self._own_model(model)
+        if len(self._models) > self._limits.sessions:
+            raise AbiError(ErrorCode.limit_exceeded, f"{self._limits.sessions} models beside the request's")
+        handle = max(self._models) + 1
+        self._models[handle] = self._adapter(id) if id else None
+        return handle
+
     def realm_session_open(self, model: int, /) -> int:
         """Open an empty session; returns its handle."""
         self._spend()
