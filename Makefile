@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PROVE  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help prove test lint types fmt wheel ci lock guests goldens clean
+.PHONY: help prove test lint types fmt wheel ci lock guests clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
