@@ -16,9 +16,9 @@ import numpy as np
 
 from realm_reference.compute.jit import arithmetic, team
 from realm_reference.compute.jit import simd as v
-from realm_reference.compute.jit.attention import attend, rotate
 from realm_reference.compute.jit.compiled import compiled, entry_point
 from realm_reference.compute.jit.embedding import unpack_output
+from realm_reference.compute.jit.heads import keep, look
 from realm_reference.compute.jit.layout import LANES
 from realm_reference.compute.jit.matrix import VECTOR
 from realm_reference.compute.jit.project import multiply_tiles, prepare, project, tiles_of
@@ -40,7 +40,6 @@ from realm_reference.compute.jit.state import (
     QKV_STAGE,
     STAGES,
     UP,
-    K,
     Q,
     Task,
     V,
@@ -129,16 +128,14 @@ def _attention(t: Task, layer: int) -> None:
     item = _claim(t, stages + KEEP_STAGE)
     while item >= 0:
         for row in range(item, n, items):
-            _keep(t, layer, row)
+            keep(t, layer, row)
         item = _next(t, stages + KEEP_STAGE)
     _settle(t, stages + KEEP_STAGE)
 
     item = _claim(t, stages + LOOK_STAGE)
     while item >= 0:
-        for look in range(
-            item, n * net.n_heads, items
-        ):  # neighbours cost alike, so every item gets its share
-            _look(t, layer, look // net.n_heads, look % net.n_heads)
+        for pair in range(item, n * net.n_heads, items):  # neighbours cost alike: each item gets its share
+            look(t, layer, pair // net.n_heads, pair % net.n_heads)
         item = _next(t, stages + LOOK_STAGE)
     _settle(t, stages + LOOK_STAGE)
 
@@ -250,50 +247,3 @@ def _add_bias(t: Task, layer: int, item: int) -> None:
             for row in range(t.order.n_rows[0]):
                 bias, out = t.net.qkv_bias[layer, start:].ctypes.data, t.work.qkv[row, start:].ctypes.data
                 arithmetic.accumulate(bias, (last - first) * LANES, out)
-
-
-@compiled
-def _turn(t: Task, layer: int, part: int, row: int, head: int) -> None:
-    """A head of Q or K, normed where the model does so and turned to its position, as the thread's own."""
-    # qkv [rows, ..] -> own_head[0] [d]
-    net, out, d = t.net, t.work.own_head[t.rank, 0], t.net.head_dim
-    start = net.matrices[layer, part].column + head * d
-    for i in range(d):
-        out[i] = t.work.qkv[row, start + i]
-    if net.head_norms.shape[0]:
-        x, weight = out.ctypes.data, net.head_norms[layer, part].ctypes.data
-        arithmetic.norm(x, weight, d, net.epsilon, x)
-    position, rope = t.order.positions[row], net.ropes[layer]
-    rotate(out, net.cos[rope, position], net.sin[rope, position])
-
-
-@compiled
-def _keep(t: Task, layer: int, row: int) -> None:
-    """Put a row's keys and values into its page."""
-    pages, position, d = t.pages, t.order.positions[row], t.net.head_dim
-    page, slot = t.order.page_table[t.order.page_lists[row] + position // LANES], position % LANES
-    key, start = t.work.own_head[t.rank, 0], t.net.matrices[layer, V].column
-    for group in range(t.net.n_kv_heads):
-        _turn(t, layer, K, row, group)
-        for i in range(d):
-            pages.keys[page, layer, group, i, slot] = key[i]
-            pages.values[page, layer, group, slot, i] = t.work.qkv[row, start + group * d + i]
-
-
-@compiled
-def _look(t: Task, layer: int, row: int, head: int) -> None:
-    """What one head of a row sees."""
-    # qkv, pages -> mixed [rows, n_heads * d]
-    net, d = t.net, t.net.head_dim
-    _turn(t, layer, Q, row, head)
-    query, seen = t.work.own_head[t.rank, 0], t.work.own_head[t.rank, 1]
-    for i in range(d):
-        query[i] *= F32(net.attention_scale)
-    last, window = t.order.positions[row], net.windows[layer]
-    first = max(0, last + 1 - window) if window else 0
-    group = head // (net.n_heads // net.n_kv_heads)
-    keys, values = t.pages.keys[:, layer, group], t.pages.values[:, layer, group]
-    table = t.order.page_table[t.order.page_lists[row] :]
-    attend(query, keys, values, table, first, last, t.work.own_scores[t.rank], seen)
-    for i in range(d):
-        t.work.mixed[row, head * d + i] = seen[i]
