@@ -76,14 +76,20 @@ async def _active_kib(orchestrator: Orchestrator, names: list[str], tokens: int)
     """The process's growth when the guests of all are in the middle of their generations, for each."""
     before = memory().get("VmRSS")
     generations = [orchestrator.submit(request) for request in requests(orchestrator, names, tokens)]
-    for generation in generations:
-        for _ in range(tokens // 2):
-            await generation.next_event()
+    ends = [await _read(generation, tokens // 2) for generation in generations]
     during = memory().get("VmRSS")
-    for generation in generations:
-        async for _ in generation:
-            pass
+    for generation, ended in zip(generations, ends, strict=True):
+        if not ended:
+            await _read(generation, tokens)
     return None if before is None or during is None else (during - before) / len(names)
+
+
+async def _read(generation: Generation, most: int) -> bool:
+    """Take so many events, or all up to its end; whether that has come."""
+    for _ in range(most + 1):
+        if isinstance(await generation.next_event(), Finished | Failed):
+            return True
+    return False
 
 
 async def _fairness(orchestrator: Orchestrator, names: list[str], tokens: int) -> float:
