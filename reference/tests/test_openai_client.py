@@ -109,7 +109,9 @@ async def test_raw_and_streaming_responses(peer: Peer) -> None:
 
 async def test_models(peer: Peer) -> None:
     async with peer.client() as client:
-        assert [model.id async for model in client.models.list()] == [peer.model]
+        base, *adapters = [model.id async for model in client.models.list()]
+    assert base == peer.model
+    assert all(adapter.startswith(f"{base}:") for adapter in adapters)
 
 
 async def test_errors_are_the_clients_exceptions(peer: Peer) -> None:

@@ -10,14 +10,14 @@ from realm_mocks.server.request import ChatRequest
 from realm_mocks.server.schedule import Schedule
 from realm_mocks.server.variation import State, Variation
 
-TOGETHER = Schedule(ttft=0.03)
+TOGETHER = Schedule(ttft=0.1)
 """Slow enough that requests overlap, quick enough for a score."""
 SLOW = Schedule(ttft=0.01, itl=0.01)
 LONG = 500
 """Characters of a prompt that takes more than one step to read."""
-CROWD = 12
+CROWD = 8
 """Requests that fit in memory."""
-PREFILL_SECONDS = 0.03
+PREFILL_SECONDS = 0.08
 
 
 def _noise_of_the_batch(request: ChatRequest, state: State) -> ChatRequest:
