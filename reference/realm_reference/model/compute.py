@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -79,10 +80,10 @@ def choose_gpu(way: Way = "auto", precision: str = "exact") -> Compute:
 
 
 def default_threads() -> int:
-    """One a processor, but for one that is left to everything else: threads that compute together wait for
-    the slowest, so with a neighbour on its processor a step takes several times as long as with one thread.
+    """One a processor: a thread that loses its own to a neighbour holds up no more than the item that it has
+    (`compute.jit.team`). One in all where a process cannot have the semaphores that a team sleeps on.
     """
-    return max(1, available_threads() - 1)
+    return 1 if sys.platform == "darwin" else available_threads()
 
 
 def available_threads() -> int:
@@ -92,6 +93,8 @@ def available_threads() -> int:
 
 def jit_fault() -> str | None:
     """Why the compiled path cannot run here, in a few words; None if it can."""
+    if sys.platform == "win32":
+        return "Windows has none of the semaphores that its threads sleep on"
     if importlib.util.find_spec("numba") is None:
         return "Numba is not installed"
     try:
