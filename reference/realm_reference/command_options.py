@@ -38,7 +38,7 @@ _COMPUTE_OPTIONS: Final = (
     click.option(
         "--threads",
         type=click.IntRange(1, 256),
-        help="Threads that compute.  [default: one less than processors; one on NumPy]",
+        help="Threads that compute.  [default: one a processor; one on NumPy]",
     ),
     click.option(
         "--precision",
