@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 Handler = Callable[[socket.socket, bytes], None]
-COMMAND = [sys.executable, "-c", "from realm_loadtests.commands import load; load()"]
+COMMAND = [sys.executable, "-c", "from realm_loadtests.commands.load import load; load()"]
 TEST_LIMIT_S = 60
 
 

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from realm_loadtests.answer import Answer, error_message
-from realm_loadtests.failures import ExchangeFailure
-from realm_loadtests.sse import Event
+from realm_loadtests.wire.answer import Answer, error_message
+from realm_loadtests.wire.failures import ExchangeFailure
+from realm_loadtests.wire.sse import Event
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> Event:

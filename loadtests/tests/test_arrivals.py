@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from realm_loadtests.arrivals import Arrivals, ArrivalsError, rhythm
+from realm_loadtests.users.arrivals import Arrivals, ArrivalsError, rhythm
 
 SEED = 7
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from realm_loadtests import calibration
-from realm_loadtests.calibration import Arrived, Calibration, Error, Level
-from realm_loadtests.commands import calibrate_command
-from realm_loadtests.records import Record
+from realm_loadtests.calibration import instrument as calibration
+from realm_loadtests.calibration.instrument import Arrived, Calibration, Error, Level
+from realm_loadtests.commands.load import calibrate_command
+from realm_loadtests.records.records import Record
 from realm_mocks.server import MockServer, Schedule
 
 GOOD = Level(16, 3000.0, Error(0.1, 0.6, 500), Error(0.05, 0.4, 15_000), 0.03, client_limited=False)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from realm_loadtests.commands import compare_command
-from realm_loadtests.comparison import compare
-from realm_loadtests.records import Record, RecordFile
+from realm_loadtests.commands.load import compare_command
+from realm_loadtests.figures.comparison import compare
+from realm_loadtests.records.records import Record, RecordFile
 
 
 def requests(

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import trustme
-from realm_loadtests.connection import Connection, Target, build_request
-from realm_loadtests.exchange import Timing, stream_chat
-from realm_loadtests.failures import MEANINGS, ExchangeFailure
+from realm_loadtests.wire.connection import Connection, Target, build_request
+from realm_loadtests.wire.exchange import Timing, stream_chat
+from realm_loadtests.wire.failures import MEANINGS, ExchangeFailure
 
 TIMEOUT_S = 20.0
 

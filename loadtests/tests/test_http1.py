@@ -8,8 +8,8 @@ import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from realm_loadtests.failures import ExchangeFailure
-from realm_loadtests.http1 import ResponseReader
+from realm_loadtests.wire.failures import ExchangeFailure
+from realm_loadtests.wire.http1 import ResponseReader
 
 bodies = st.lists(st.binary(min_size=1, max_size=40), max_size=8)
 extensions = st.sampled_from([b"", b";name=value", b" ", b"; a"])

@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from realm_loadtests import slo
-from realm_loadtests.commands import load
-from realm_loadtests.knee import Knee, Step, find, holds
-from realm_loadtests.records import Record
+from realm_loadtests.commands.load import load
+from realm_loadtests.figures import slo
+from realm_loadtests.records.records import Record
+from realm_loadtests.runs.knee import Knee, Step, find, holds
 
 
 def search(knee: float, lowest: float, highest: float, refinements: int = 4) -> Knee:

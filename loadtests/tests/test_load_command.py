@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from realm_loadtests.commands import load
+from realm_loadtests.commands.load import load
 from realm_mocks.server import MockServer, Schedule
 
 TOKENS = 8

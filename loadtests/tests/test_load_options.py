@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from realm_loadtests.commands import load
-from realm_loadtests.parameters import parse_duration, parse_share
+from realm_loadtests.commands.load import load
+from realm_loadtests.commands.parameters import parse_duration, parse_share
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30", 30), ("30s", 30), ("2m", 120), ("1h", 3600)])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from realm_loadtests.tenants import Tenant, TenantsError, jain, read_tenants, tenant_of
+from realm_loadtests.users.tenants import Tenant, TenantsError, jain, read_tenants, tenant_of
 from realm_mocks.server import MockServer, Schedule
 
 FLOOD = [Tenant("flood", "k1", 9), Tenant("light", "k2", 1)]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from realm_loadtests.measures import HIGHEST_US, Latency, Measures
-from realm_loadtests.records import RECORDS_FILE, Outcome, Record, RecordFile, read_records
-from realm_loadtests.results import generator
+from realm_loadtests.figures.results import generator
+from realm_loadtests.records.measures import HIGHEST_US, Latency, Measures
+from realm_loadtests.records.records import RECORDS_FILE, Outcome, Record, RecordFile, read_records
 
 OUTCOMES: tuple[Outcome, ...] = ("completed", "failed", "cut")
 

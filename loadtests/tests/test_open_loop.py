@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from realm_loadtests.arrivals import Arrivals
+from realm_loadtests.users.arrivals import Arrivals
 from realm_mocks.server import MockServer, Schedule
 
 SLOW = Schedule(ttft=0.4, itl=0.01, tokens=4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import xml.etree.ElementTree as ET
 
-from realm_loadtests.plots import draw
-from realm_loadtests.records import Record
+from realm_loadtests.records.records import Record
+from realm_loadtests.report.plots import draw
 
 
 def some_records(count: int, *, stall: bool = False) -> list[Record]:

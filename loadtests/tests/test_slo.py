@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from realm_loadtests import slo
-from realm_loadtests.measures import Measures
-from realm_loadtests.records import Record
-from realm_loadtests.results import figures
+from realm_loadtests.figures import slo
+from realm_loadtests.figures.results import figures
+from realm_loadtests.records.measures import Measures
+from realm_loadtests.records.records import Record
 
 
 def run_of(*ttft_ms: int, failed: int = 0) -> tuple[list[Record], dict[str, Any]]:

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from realm_loadtests.failures import ExchangeFailure
-from realm_loadtests.sse import MAX_EVENT, Event, EventReader
+from realm_loadtests.wire.failures import ExchangeFailure
+from realm_loadtests.wire.sse import MAX_EVENT, Event, EventReader
 
 LINE_ENDS = (b"\n", b"\r\n", b"\r")
 lines = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=12).map(str.encode)

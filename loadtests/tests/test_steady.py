@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from realm_loadtests.records import Record
-from realm_loadtests.resampling import intervals
-from realm_loadtests.steady import warm_up_s
+from realm_loadtests.figures.resampling import intervals
+from realm_loadtests.figures.steady import warm_up_s
+from realm_loadtests.records.records import Record
 
 
 def run_of(ttft_ms: list[float]) -> list[Record]:

@@ -1,0 +1,217 @@
+"""`realm load`: a load test from the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from realm_loadtests.commands.calibrate import calibrate_command
+from realm_loadtests.commands.compare import compare_command
+from realm_loadtests.commands.knee import knee_command
+from realm_loadtests.commands.parameters import (
+    OPEN_LOOP_STREAMS,
+    check_tenants,
+    finite,
+    parse_arrivals,
+    parse_duration,
+    parse_objectives,
+    parse_share,
+)
+from realm_loadtests.figures.slo import EXAMPLE, Objective
+from realm_loadtests.records.begun import NoRun
+from realm_loadtests.records.records import RECORDS_FILE
+from realm_loadtests.report.progress import Progress
+from realm_loadtests.report.summary import summarise
+from realm_loadtests.runs.launch import LocustFailed
+from realm_loadtests.runs.loadtest import RESULT_FILE, exit_code, report, run
+from realm_loadtests.runs.preflight import TargetUnusable
+from realm_loadtests.scenarios import SCENARIOS
+from realm_loadtests.settings import KEY_VARIABLE, Settings
+from realm_loadtests.users.arrivals import FORMS
+
+__all__ = ["calibrate_command", "compare_command", "load"]
+
+CLOSED_LOOP_USERS = 4
+
+
+class _Load(click.Group):
+    """`realm load URL` runs a test; the names of its subcommands are no URLs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take what is not a subcommand as `run`'s arguments, a plea for help too."""
+        if not args or args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Load)
+def load() -> None:
+    """Load-test a server with streaming users, or report such a test again."""
+
+
+_SLO = click.option(
+    "--slo",
+    "objectives",
+    metavar="LIMITS",
+    default=(),
+    type=parse_objectives,
+    help=f"Objectives to be met: {EXAMPLE}, or @FILE.",
+)
+_ALLOW_ERRORS = click.option(
+    "--allow-errors",
+    default="0%",
+    metavar="SHARE",
+    type=parse_share,
+    show_default=True,
+    help="Share of requests that may fail.",
+)
+
+
+@load.command("run")
+@click.argument("url")
+@click.option(
+    "--users",
+    type=click.IntRange(1, 10_000),
+    help="Streams at a time; with --arrivals the most of them.  [default: 4, with --arrivals 1000]",
+)
+@click.option(
+    "--arrivals",
+    metavar="PROCESS",
+    type=parse_arrivals,
+    help=f"Open loop: when requests start, whatever the server does: {FORMS}.",
+)
+@click.option(
+    "--scenario",
+    type=click.Choice(sorted(SCENARIOS)),
+    default="chat",
+    show_default=True,
+    help="What the users do.",
+)
+@click.option(
+    "--adapter", "adapters", multiple=True, help="One that requests may name (scenario adapters); repeatable."
+)
+@click.option(
+    "--tenants",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+    callback=check_tenants,
+    help="Tenants of the run, a file of lines NAME KEY [WEIGHT]; figures are for each of them too.",
+)
+@_SLO
+@click.option(
+    "--duration",
+    default="30s",
+    metavar="TIME",
+    type=parse_duration,
+    show_default=True,
+    help="How long: 30s, 2m, 1h.",
+)
+@click.option(
+    "--spawn-rate",
+    type=click.FloatRange(0.01),
+    callback=finite,
+    help="Users started a second.  [default: all at once, 100 at most]",
+)
+@click.option("--model", default="", help="Model to ask for.  [default: the first of /v1/models]")
+@click.option("--max-tokens", default=64, type=click.IntRange(1), show_default=True, help="Longest answer.")
+@click.option("--prompt", help="Ask this each time.  [default: a built-in set]")
+@click.option("--seed", default=0, show_default=True, help="Decides prompts and sampling seeds.")
+@click.option("--api-key", envvar=KEY_VARIABLE, help=f"Better given in {KEY_VARIABLE}.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    default=120.0,
+    type=click.FloatRange(0.1, 3600),
+    callback=finite,
+    show_default=True,
+    help="Seconds that one request may take.",
+)
+@click.option(
+    "--drain",
+    "drain_s",
+    default=10.0,
+    type=click.FloatRange(0, 3600),
+    callback=finite,
+    show_default=True,
+    help="Seconds that open streams get to end after the duration.",
+)
+@_ALLOW_ERRORS
+@click.option("--processes", default=1, type=click.IntRange(1, 64), show_default=True, help="Locust workers.")
+@click.option(
+    "--ui", "web_port", type=click.IntRange(1, 65535), help="Show locust's web UI on this port meanwhile."
+)
+@click.option(
+    "--out",
+    default="realm-load",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_default=True,
+    help="Folder for load.json and requests.jsonl; an earlier run's are replaced.",
+)
+def run_command(
+    url: str,
+    out: Path,
+    api_key: str | None,
+    allow_errors: float,
+    duration: int,
+    users: int | None,
+    arrivals: str | None,
+    objectives: Sequence[Objective],
+    spawn_rate: float | None,
+    web_port: int | None,
+    **options: Any,
+) -> None:
+    """Load-test the OpenAI-compatible server at URL with streaming users.
+
+    Exit status: 0 all well, 1 requests failed, 2 wrong usage or the target is not there, 3 the generator may
+    have been the bottleneck of a run with --slo or --arrivals, 4 an objective was missed.
+
+    `realm load report DIR` makes the result of an earlier run again, from its records.
+    """
+    users = users or (OPEN_LOOP_STREAMS if arrivals else CLOSED_LOOP_USERS)
+    settings = Settings(
+        url=url,
+        duration_s=duration,
+        users=users,
+        arrivals=arrivals,
+        spawn_rate=spawn_rate or min(float(users), 100.0),
+        folder=str(out.resolve()),
+        **options,
+    )
+    try:
+        with Progress(duration) as progress:
+            result = run(
+                settings, api_key=api_key, web_port=web_port, on_progress=progress.show, objectives=objectives
+            )
+    except (TargetUnusable, LocustFailed, ValueError, OSError) as error:
+        click.echo(f"realm load: {error}", err=True)
+        sys.exit(2)
+    _end(result, out, allow_errors)
+
+
+@load.command("report")
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_SLO
+@_ALLOW_ERRORS
+def report_command(folder: Path, objectives: Sequence[Objective], allow_errors: float) -> None:
+    """Make the result of the run in DIR again, from its records: with other objectives, or of a killed run.
+
+    Exit status: as of a run.
+    """
+    try:
+        result = report(folder, objectives)
+    except (NoRun, OSError) as error:
+        click.echo(f"realm load report: {error}", err=True)
+        sys.exit(2)
+    _end(result, folder, allow_errors)
+
+
+def _end(result: dict[str, Any], out: Path, allow_errors: float) -> NoReturn:
+    click.echo(summarise(result))
+    click.echo(f"\n  Figures and definitions: {out / RESULT_FILE}; each request: {out / RECORDS_FILE}")
+    sys.exit(exit_code(result, allow_errors))
+
+
+load.add_command(knee_command)

@@ -1,0 +1,1 @@
+"""From records to figures: definitions, intervals, steady state, objectives, comparisons."""

@@ -1,0 +1,1 @@
+"""What is kept of each request, and how the workers' parts add up."""

@@ -1,0 +1,1 @@
+"""The result as a person reads it: terminal, plots."""
