@@ -24,7 +24,8 @@ class Settings:
     `arrivals` is an arrival process (`Arrivals.parse`) for an open loop, in which `users` is the most streams
     at a time; None is the closed loop. `processes` share the users or the arrivals. `scenario` is a key of
     `SCENARIOS`, `adapters` are those that its requests may name, `tenants` a file of tenants' keys (see
-    `tenants.py`). `folder` is where records and measures go (None: nowhere, for a locust run by hand).
+    `tenants.py`), `stall_factor` the multiple of the run's median gap that is a stall. `folder` is where
+    records and measures go (None: nowhere, for a locust run by hand).
     """
 
     url: str
@@ -43,6 +44,7 @@ class Settings:
     scenario: str = "chat"
     adapters: tuple[str, ...] = ()
     tenants: str | None = None
+    stall_factor: float = 4.0
     folder: str | None = None
 
     def to_environment(self, api_key: str | None) -> dict[str, str]:

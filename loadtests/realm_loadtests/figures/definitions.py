@@ -17,6 +17,19 @@ DEFINITIONS = {
         "Inter-token latency: the gap between two events carrying text that follow each other in a "
         "stream; every gap of every stream counts once, none is averaged over its request."
     ),
+    "stalls": (
+        "Gaps between tokens of completed requests longer than over_ms, which is stall_factor (a setting, 4 "
+        "if nothing is said) times the median gap of the run, and 10 ms at least: how many, in how many of "
+        "the streams, what share of the time between first and last tokens they were, and how long each "
+        "was. A mean over the request, as TPOT is, hides them."
+    ),
+    "server": (
+        "What the server's own /metrics said of the same run: the difference between a scrape before the "
+        "load and one after it, beside the clients' figures of completed requests, from the sending; "
+        "p50 and p99 of a histogram lie between two of its bounds. findings are the sentences on what "
+        "does not agree within the instrument's error, a round trip to the server, and 5 %. over_time are "
+        "the scrapes meanwhile. Null: it has no such page, or none whose names are known."
+    ),
     "e2e_ms": (
         "End-to-end latency: from the moment before the request's first byte is sent (in an open loop: from "
         "the intended start) to the read that completed the stream's last event."

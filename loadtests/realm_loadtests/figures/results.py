@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from realm_loadtests.calibration import instrument as calibration
-from realm_loadtests.figures import slo
+from realm_loadtests.figures import slo, stalls
 from realm_loadtests.figures.definitions import BUSY_SHARE, DEFINITIONS, LATE_MS
 from realm_loadtests.figures.resampling import intervals
 from realm_loadtests.figures.steady import warm_up_s
@@ -42,7 +42,8 @@ def build(
     url, model = settings.pop("url"), settings.pop("model")
     settings.pop("folder")
     settings["tenants"] = Path(settings["tenants"]).name if settings["tenants"] else None
-    found = figures(measures)
+    limit_us = stalls.threshold_us(measures.itl, settings["stall_factor"])
+    found = figures(measures) | {"stalls": stalled(records, limit_us)}
     if objectives:
         found["goodput"] = slo.goodput(records, objectives, measures.window_s)
     return {
@@ -65,8 +66,9 @@ def build(
         "intervals": intervals(records, INTERVALS, settings["seed"]),
         "steady": steady(records, settings["seed"]),
         "arrivals": arrivals(measures, records) if settings["arrivals"] else None,
-        "tenants": tenants(records, measures.window_s),
+        "tenants": tenants(records, measures.window_s, limit_us),
         "slo": [objective.judge(found) for objective in objectives],
+        "server": None,
         "generator": generator(measures, settings["processes"]),
         "calibration": _calibrated(settings["users"] // settings["processes"]),
         "definitions": DEFINITIONS,
@@ -132,17 +134,30 @@ def steady(records: Sequence[Record], seed: int) -> dict[str, Any]:
     return {"warm_up_s": end, "figures": latencies, "intervals": intervals(after, INTERVALS, seed)}
 
 
-def tenants(records: Sequence[Record], window_s: float) -> dict[str, Any] | None:
+def tenants(records: Sequence[Record], window_s: float, stall_us: float) -> dict[str, Any] | None:
     """Each tenant's own figures, and how fair the server was to them; None for a run without tenants."""
     names = sorted({record.tenant for record in records if record.tenant})
     if not names:
         return None
-    parts = {name: Measures.of(record for record in records if record.tenant == name) for name in names}
+    theirs = {name: [record for record in records if record.tenant == name] for name in names}
+    parts = {name: Measures.of(each) for name, each in theirs.items()}
     for part in parts.values():
         part.window_s = window_s
     return {
         "jain_tokens": jain([part.window_tokens for part in parts.values()]),
-        "each": {name: figures(part) for name, part in parts.items()},
+        "each": {
+            name: figures(part) | {"stalls": stalled(theirs[name], stall_us)} for name, part in parts.items()
+        },
+    }
+
+
+def stalled(records: Sequence[Record], limit_us: float) -> dict[str, Any]:
+    """The stalls: gaps above the limit, their number, whose they were, and how long."""
+    counts, lengths = stalls.find(records, limit_us)
+    return {
+        "over_ms": round(limit_us / 1000, 3) if math.isfinite(limit_us) else None,
+        **counts,
+        "length_ms": _latency(lengths),
     }
 
 
