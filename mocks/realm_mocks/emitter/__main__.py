@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import click
 
 from realm_mocks.emitter import Emitter
-from realm_mocks.server.schedule import Schedule
+from realm_mocks.server.schedule_options import schedule_of, schedule_options
 
 
 @click.command()
 @click.option("--port", default=0, show_default=True, help="0 takes a free port.")
-@click.option("--ttft-ms", default=20.0, show_default=True, help="Milliseconds to the first token.")
-@click.option("--itl-ms", default=5.0, show_default=True, help="Milliseconds between tokens.")
-@click.option("--tokens", default=32, show_default=True, type=click.IntRange(1), help="Tokens of an answer.")
-@click.option("--stall", type=(int, float), multiple=True, help="Token index and milliseconds it comes late.")
-def main(port: int, ttft_ms: float, itl_ms: float, tokens: int, stall: tuple[tuple[int, float], ...]) -> None:
+@schedule_options(ttft_ms=20.0, itl_ms=5.0, tokens=32)
+def main(port: int, **options: Any) -> None:
     """Emit scheduled streams until interrupted. Prints its URL first."""
-    stalls = tuple((index, ms / 1e3) for index, ms in stall)
+    schedule = schedule_of(options)
     try:
-        emitter = Emitter(Schedule(ttft_ms / 1e3, itl_ms / 1e3, tokens, stalls), port=port)
+        emitter = Emitter(schedule, port=port)
     except OSError as error:
         raise click.ClickException(f"cannot listen on port {port}: {error.strerror}") from None
     click.echo(emitter.url)

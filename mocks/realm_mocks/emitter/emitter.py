@@ -139,7 +139,7 @@ class Emitter:
         arrived = time.perf_counter_ns()
         with_usage = b'"include_usage":true' in body.replace(b" ", b"")
         number = len(self.records)
-        peer.stream = Stream(number, self.schedule, arrived, with_usage=with_usage)
+        peer.stream = Stream(number, self.schedule.of(number), arrived, with_usage=with_usage)
         self.records.append(peer.stream.record)
         self._write(peer, peer.stream.opening)
         heapq.heappush(self._due, (peer.stream.next_due_ns, number, peer))

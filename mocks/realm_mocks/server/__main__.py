@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import click
 
 from realm_mocks.server import DEFECTS, HABITS, MockServer, Schedule
+from realm_mocks.server.schedule_options import schedule_of, schedule_options
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=0, show_default=True, help="0 takes a free port.")
-@click.option("--ttft-ms", default=0.0, show_default=True, help="Milliseconds to the first token.")
-@click.option("--itl-ms", default=0.0, show_default=True, help="Milliseconds between tokens.")
-@click.option("--tokens", type=int, help="Tokens of an answer; as the scripted model likes when not given.")
-@click.option("--stall", type=(int, float), multiple=True, help="Token index and milliseconds it comes late.")
+@schedule_options(ttft_ms=0.0, itl_ms=0.0, tokens=None)
 @click.option("--slots", default=64, show_default=True, help="Answers generated at a time.")
 @click.option("--api-key", help="Ask for this key; KEY-other and KEY-limited are other tenants'.")
 @click.option("--defect", type=click.Choice(sorted(DEFECTS)), multiple=True, help="Plant a defect.")
@@ -23,21 +22,17 @@ from realm_mocks.server import DEFECTS, HABITS, MockServer, Schedule
 def main(
     host: str,
     port: int,
-    ttft_ms: float,
-    itl_ms: float,
-    tokens: int | None,
-    stall: tuple[tuple[int, float], ...],
     slots: int,
     api_key: str | None,
     defect: tuple[str, ...],
     habit: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Run an OpenAI chat server with an exact token schedule until interrupted. Prints its URL first."""
-    timed = bool(ttft_ms or itl_ms or tokens or stall)
-    stalls = tuple((index, ms / 1e3) for index, ms in stall)
-    schedule = Schedule(ttft_ms / 1e3, itl_ms / 1e3, tokens, stalls) if timed else None
+    schedule = schedule_of(options)
+    timed = schedule if schedule != Schedule() else None  # without times a defect's own may stand in for it
     server = MockServer(
-        schedule, defects=defect, habits=habit, api_key=api_key, host=host, port=port, slots=slots
+        timed, defects=defect, habits=habit, api_key=api_key, host=host, port=port, slots=slots
     )
     try:
         server.start()

@@ -200,10 +200,11 @@ class MockApp:
     ) -> web.StreamResponse:
         generations = [self._generate(chat, choice, number) for choice in range(chat.n)]
         tokens = max(generation.completion_tokens for generation in generations)
-        record.due_ns = [record.arrived_ns + round(s * 1e9) for s in self.schedule.offsets(tokens)]
+        schedule = self.schedule.of(number)
+        record.due_ns = [record.arrived_ns + round(s * 1e9) for s in schedule.offsets(tokens)]
         # As it is known already, it is counted before anybody can have seen its end.
         completion = sum(generation.completion_tokens for generation in generations)
-        self.meter.generated(generations[0].prompt_tokens, completion, self.schedule.offset(0))
+        self.meter.generated(generations[0].prompt_tokens, completion, schedule.offset(0))
         self.meter.drafted(chat.draft_tokens or 0, completion)
         if not chat.stream:
             whole = whole_reply(chat, generations, record.id)
@@ -212,7 +213,7 @@ class MockApp:
             await sleep_until(record.due_ns[-1])
             return self._respond(request, Reply(200, whole, left))
         pieces = [self._pieces(chat, generation) for generation in generations]
-        events = stream_events(chat, generations, pieces, self.schedule, record.id)
+        events = stream_events(chat, generations, pieces, schedule, record.id)
         for variation in self.variations:
             events = variation.events(chat, events) if variation.events else events
         return await send_stream(request, self._stream_head(request, left), events, record, self.state)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,12 +34,15 @@ AUTH_SECONDS: Final = 0.5
 
 @dataclass(frozen=True)
 class House:
-    """What a session needs of its server; `answer` is what the model says, `notes` are free for defects."""
+    """What a session needs of its server: `answer` is what the model says, `numbers` those of the calls,
+    `notes` are free for defects.
+    """
 
     schedule: Schedule
     api_key: str | None
     model: str
     answer: Callable[[ChatRequest], Generation]
+    numbers: Iterator[int] = field(default_factory=itertools.count)
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -217,10 +221,9 @@ class Session:
         """A generation from its first token to its end, on the server's schedule."""
         try:
             generation = self.house.answer(request)
+            schedule = self.house.schedule.of(next(self.house.numbers))
             for index, piece in enumerate(generation.pieces):
-                await asyncio.sleep(
-                    max(0.0, call.begun + self.house.schedule.offset(index) - time.perf_counter())
-                )
+                await asyncio.sleep(max(0.0, call.begun + schedule.offset(index) - time.perf_counter()))
                 call.logprob = generation.logprobs[index]["logprob"] if generation.logprobs else None
                 await self.piece(call, piece)
             call.logprob = None
