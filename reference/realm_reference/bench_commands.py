@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from realm_reference.command_options import (
-    DEFAULT_MODEL,
     CannotStart,
     chosen_compute,
     compute_options,
+    figures_option,
     limit_threads,
+    model_option,
+    write_figures,
 )
 
 
@@ -44,9 +45,7 @@ def bench() -> None:
     show_default=True,
     help="Threads of a matrix product.",
 )
-@click.option(
-    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
-)
+@figures_option
 def abi(
     *,
     model: str,
@@ -76,14 +75,11 @@ def abi(
     settings = Settings(repeat=repeat, tokens=tokens, calls=calls, sandboxes=sandboxes, seed=seed)
     result = run(settings, transformer, None if no_model else Path(model).stem)
     click.echo("\n".join(table(result)))
-    if output is not None:
-        _write(result, output)
+    write_figures(result, output)
 
 
 @bench.command()
-@click.option(
-    "--model", default="smollm2-135m", show_default=True, help="A known model (realm models) or a GGUF file."
-)
+@model_option
 @click.option(
     "--flood", type=click.IntRange(1), default=16, show_default=True, help="The flood's requests at a time."
 )
@@ -93,9 +89,7 @@ def abi(
 )
 @click.option("--words", type=click.IntRange(1), default=40, show_default=True, help="Words of a prompt.")
 @click.option("--seed", type=click.IntRange(0), default=7, show_default=True, help="Of prompts and pauses.")
-@click.option(
-    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
-)
+@figures_option
 @compute_options
 def fairness(
     *,
@@ -122,15 +116,12 @@ def fairness(
     except BenchError as error:
         raise CannotStart(str(error)) from None
     click.echo("\n".join(table(result)))
-    if output is not None:
-        _write(result, output)
+    write_figures(result, output)
 
 
 @bench.command()
 @compute_options
-@click.option(
-    "--model", default=DEFAULT_MODEL, show_default=True, help="A known model (realm models) or a GGUF file."
-)
+@model_option
 @click.option(
     "--batch",
     "batches",
@@ -149,9 +140,7 @@ def fairness(
     "--sessions", type=click.IntRange(0), default=0, show_default=True, help="Random sessions, to find leaks."
 )
 @click.option("--seed", type=click.IntRange(0), default=7, show_default=True, help="Of the random sessions.")
-@click.option(
-    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
-)
+@figures_option
 def engine(
     *,
     model: str,
@@ -180,22 +169,17 @@ def engine(
         raise CannotStart(str(error)) from None
     result = run(Settings(batches, tokens, repeat, tenants, sessions, seed), loaded)
     click.echo("\n".join(table(result)))
-    if output is not None:
-        _write(result, output)
+    write_figures(result, output)
 
 
 @bench.command()
 @compute_options
-@click.option(
-    "--model", default=DEFAULT_MODEL, show_default=True, help="A known model (realm models) or a GGUF file."
-)
+@model_option
 @click.option("--draft-model", metavar="MODEL", help="What guesses, as for realm serve.")
 @click.option("--draft-tokens", type=click.IntRange(1, 16), default=4, show_default=True, help="At a time.")
 @click.option("--tokens", type=click.IntRange(1), default=10_000, show_default=True, help="In all.")
 @click.option("--length", type=click.IntRange(1), default=128, show_default=True, help="Tokens of a text.")
-@click.option(
-    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
-)
+@figures_option
 def drafts(
     *,
     model: str,
@@ -221,14 +205,6 @@ def drafts(
     except AssemblyError as error:
         raise CannotStart(str(error)) from None
     click.echo("\n".join(table(settings, rows)))
-    if output is not None:
-        _write(as_json(settings, rows), output)
+    write_figures(as_json(settings, rows), output)
     if any(row.differing for row in rows):
         raise SystemExit(1)
-
-
-def _write(result: dict[str, Any], output: Path) -> None:
-    try:
-        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CannotStart(f"{output} cannot be written: {error.strerror}; choose another file") from None

@@ -1,11 +1,13 @@
-"""What `realm serve` and `realm run` have in common: their model options and how they refuse to start."""
+"""What the commands that run a model have in common: their options and how they refuse to start."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -58,6 +60,14 @@ _COMPUTE_OPTIONS: Final = (
 )
 
 
+model_option: Final = click.option(
+    "--model", default=DEFAULT_MODEL, show_default=True, help="A known model (realm models) or a GGUF file."
+)
+figures_option: Final = click.option(
+    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
+)
+
+
 def compute_options(command: F) -> F:
     """What runs the model: --compute, --precision and --threads."""
     for option in _COMPUTE_OPTIONS:
@@ -92,15 +102,20 @@ def model_options(command: F) -> F:
             show_default=True,
             help="Guest module: v1, v2 or the path of a .wasm file.",
         ),
-        click.option(
-            "--model",
-            default=DEFAULT_MODEL,
-            show_default=True,
-            help="A known model (realm models) or a GGUF file.",
-        ),
+        model_option,
     ):
         command = option(command)
     return command
+
+
+def write_figures(result: Mapping[str, Any], output: Path | None) -> None:
+    """Write what `figures_option` asks for; raises CannotStart if the file cannot be written."""
+    if output is None:
+        return
+    try:
+        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CannotStart(f"{output} cannot be written: {error.strerror}; choose another file") from None
 
 
 def limit_threads(count: int) -> None:

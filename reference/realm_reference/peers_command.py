@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
 import click
 
-from realm_reference.command_options import DEFAULT_MODEL, CannotStart, limit_threads
+from realm_reference.command_options import (
+    CannotStart,
+    figures_option,
+    limit_threads,
+    model_option,
+    write_figures,
+)
 
 _NEEDS = "llama-cpp-python"
 _SERVER_NEEDS = "xllamacpp"
 
 
 @click.command()
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A known model or a GGUF file.")
+@model_option
 @click.option(
     "--peer-python",
     required=True,
@@ -27,9 +32,7 @@ _SERVER_NEEDS = "xllamacpp"
 @click.option("--http-rounds", type=click.IntRange(1), default=3, show_default=True, help="Of the servers.")
 @click.option("--no-http", is_flag=True, help="Leave the servers out.")
 @click.option("--seed", type=click.IntRange(0), default=7, show_default=True, help="Of the prompts.")
-@click.option(
-    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
-)
+@figures_option
 def peers(
     *,
     model: str,
@@ -70,11 +73,7 @@ def peers(
     except (ModelError, SideFailed, BenchError) as error:
         raise CannotStart(str(error)) from None
     click.echo("\n".join(table(result)))
-    if output is not None:
-        try:
-            output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise CannotStart(f"{output} cannot be written: {error.strerror}; choose another file") from None
+    write_figures(result, output)
 
 
 def _check_peer(python: Path, module: str, package: str, otherwise: str) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 from realm_abi.sandbox import Runtime
 
 from realm_reference.bench import hostcalls, sandboxes, tokens
+from realm_reference.bench.header import header, lines, settings_line
 from realm_reference.bench.nullhost import Shape
 from realm_reference.model.transformer import Transformer
 
@@ -43,15 +40,7 @@ def run(settings: Settings, transformer: Transformer | None, model_name: str | N
     bench = tokens.TokenBench(runtime, shape, settings.seed, settings.tokens)
     costs, real_us = tokens.measure(bench, transformer, settings.repeat)
     return {
-        "schema": SCHEMA,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "platform": platform.platform(),
-            "cpus": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        },
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("realm-harness", "wasmtime", "numpy")},
+        **header(SCHEMA, "wasmtime", "numpy"),
         "settings": asdict(settings),
         "shape": asdict(shape),
         "calls_us": [asdict(cost) for cost in calls],
@@ -76,10 +65,8 @@ def _verdict(cost: tokens.TokenCost, real_us: float | None) -> dict[str, float |
 
 def table(result: dict[str, Any]) -> Iterator[str]:
     """The figures as lines for people."""
-    machine, versions, settings = result["machine"], result["versions"], result["settings"]
-    yield f"{machine['platform']}, {machine['cpus']} CPUs, load {machine['load']}"
-    yield ", ".join(f"{name} {number}" for name, number in versions.items())
-    yield ", ".join(f"{name} {number}" for name, number in settings.items())
+    yield from lines(result)
+    yield settings_line(result)
     yield ""
     yield f"{'a host call, us':<24}{'guarded':>12}{'unguarded':>12}{'define_func':>12}"
     for call in result["calls_us"]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime, fibers_work
 
 from realm_reference.bench import batches, sessions, tenants, waiting
+from realm_reference.bench.header import header, lines, settings_line
 from realm_reference.engine import Engine
 from realm_reference.model.model import Model
 from realm_reference.orchestration import Orchestrator
@@ -41,15 +38,7 @@ class Settings:
 def run(settings: Settings, model: Model) -> dict[str, Any]:
     """Measures everything; the keys are those of the JSON. Rates are medians, in tokens a second."""
     figures: dict[str, Any] = {
-        "schema": SCHEMA,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "platform": platform.platform(),
-            "cpus": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        },
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("realm-harness", "wasmtime", "numpy")},
+        **header(SCHEMA, "wasmtime", "numpy"),
         "settings": asdict(settings),
         "model": {"name": model.name, "compute": str(model.compute)},
     }
@@ -79,10 +68,8 @@ def run(settings: Settings, model: Model) -> dict[str, Any]:
 
 def table(figures: dict[str, Any]) -> Iterator[str]:
     """The figures as lines for people."""
-    machine = figures["machine"]
-    yield f"{machine['platform']}, {machine['cpus']} CPUs, load {machine['load']}"
-    yield ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
-    yield ", ".join(f"{name} {number}" for name, number in figures["settings"].items())
+    yield from lines(figures)
+    yield settings_line(figures)
     yield f"{figures['model']['name']}: {figures['model']['compute']}; guests wait on {figures['waits_on']}"
     yield ""
     heads = ("model", "engine", "guests", "engine %", "guests %", "in a step")

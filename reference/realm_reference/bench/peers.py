@@ -8,19 +8,16 @@ both. llama.cpp runs the file as it is and, as its best, requantised to Q4_0.
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from realm_reference.bench import servers
 from realm_reference.bench.bandwidth import read_bandwidth
+from realm_reference.bench.header import header, lines
 from realm_reference.bench.sides import Side, own_command, peer_command
 from realm_reference.model.store import locate
 
@@ -86,16 +83,7 @@ def run(settings: Settings) -> dict[str, Any]:
         rates[HTTP], of_servers = asyncio.run(servers.measure(settings, path))
         sides |= of_servers
     return {
-        "schema": SCHEMA,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "platform": platform.platform(),
-            "cpus": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-            "read_bytes_per_s": bandwidth,
-        },
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("realm-harness", "numpy", "numba")},
+        **header(SCHEMA, "numpy", "numba", read_bytes_per_s=bandwidth),
         "settings": {name: str(value) for name, value in asdict(settings).items()},
         "model": {"name": path.name, "bytes": path.stat().st_size},
         "sides": sides,
@@ -179,8 +167,7 @@ def _ratio(sides: dict[str, list[float]], own: str, peer: str) -> float:
 def table(result: dict[str, Any]) -> Iterator[str]:
     """The figures as lines for people."""
     machine, settings, figures = result["machine"], result["settings"], result["summary"]
-    yield f"{machine['platform']}, {machine['cpus']} CPUs, load {machine['load']}"
-    yield ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    yield from lines(result)
     yield f"{result['model']['name']}, {settings['threads']} threads, medians of {settings['rounds']} rounds"
     yield ""
     names = [*OWN, LLAMA, BEST]
