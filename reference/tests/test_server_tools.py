@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from openai import AsyncOpenAI, pydantic_function_tool
 from pydantic import BaseModel
 from realm_reference.model.model import Model, load_model
-from realm_reference.server.answers.calls import Call, CallReader, joined
+from realm_reference.server.answers.calls import Call, joined
+from realm_reference.server.answers.tagged_calls import TaggedCallReader
 
 CHAT = "/v1/chat/completions"
 StartServer = Callable[..., Awaitable[Any]]
@@ -251,7 +252,7 @@ async def test_a_template_without_functions_says_so(start_server: StartServer) -
 
 
 def read(pieces: list[str]) -> tuple[str, list[tuple[int, str | None, str]]]:
-    reader, said, calls = CallReader(), "", list[Call]()
+    reader, said, calls = TaggedCallReader(), "", list[Call]()
     for piece in pieces:
         text, more = reader.push(piece)
         said += text
@@ -285,6 +286,6 @@ def test_text_round_calls_is_kept_and_space_is_not() -> None:
 
 
 def test_what_may_become_a_tag_is_held_back() -> None:
-    reader = CallReader()
+    reader = TaggedCallReader()
     assert reader.push("yes <tool_c") == ("yes", [])
     assert reader.push("ake>") == (" <tool_cake>", [])

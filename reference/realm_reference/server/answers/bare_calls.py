@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 import string
-from enum import Enum, auto
 from typing import Final
 
-from realm_reference.server.answers.calls import Call, ObjectEnd, joined, new_id
+from realm_reference.server.answers.calls import Call, Reader, State, new_id
 
 _SPACE: Final = re.compile(r"\s+")
 _LONGEST_NAME: Final = 64
@@ -20,54 +19,37 @@ def short_id() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(9))
 
 
-class _State(Enum):
-    HEAD = auto()  # before a call: at the message's beginning, or behind the one before
-    ARGUMENTS = auto()
-    TAIL = auto()  # behind the arguments
-    OVER = auto()  # behind the last call
-    TEXT = auto()  # it is no call, or there are no more
-
-
-class BareCallReader:
-    """As `CallReader`. A message that begins as a call does is held back until it is certain."""
+class BareCallReader(Reader):
+    """Holds a message that begins as a call does back until it is certain."""
 
     def __init__(self, arguments: str, *, mark: str = "", listed: bool = False) -> None:
         """`arguments` is the key of a call's arguments; `listed` calls stand in an array, perhaps behind
         `mark`.
         """
+        super().__init__(State.HEAD)
         self._mark, self._listed = mark, listed
         self._key = f'","{arguments}":{{'
         self._opening = '{"name":"'
         head = rf'\s*\{{\s*"name"\s*:\s*"(?P<name>[^"\\]*)"\s*,\s*"{arguments}"\s*:\s*(?=\{{)'
         self._first = re.compile(rf"\s*\[{head}" if listed else head)
         self._next = re.compile(head)
-        self._held = ""
-        self._state = _State.HEAD
-        self._end_of_arguments = ObjectEnd()
-        self.calls = 0
-
-    def push(self, text: str) -> tuple[str, list[Call]]:
-        """The text and the pieces of calls that are certain now."""
-        self._held += text
-        said, calls, before = "", list[Call](), None
-        while before != (self._state, len(self._held)):
-            before = (self._state, len(self._held))
-            if self._state is _State.HEAD:
-                self._head(calls)
-            elif self._state is _State.ARGUMENTS:
-                self._arguments(calls)
-            elif self._state is _State.TAIL:
-                self._tail()
-            elif self._state is _State.OVER and self._held.strip():
-                self._held, self._state = self._held.lstrip(), _State.TEXT
-            elif self._state is _State.TEXT:
-                said, self._held = said + self._held, ""
-        return said, joined(calls)
 
     def end(self) -> str:
         """What was held back, when nothing more comes: what only begins as a call does is text."""
         held, self._held = self._held, ""
-        return held if self._state is _State.HEAD and not self.calls else ""
+        return held if self._state is State.HEAD and not self.calls else ""
+
+    def _step(self, calls: list[Call]) -> str:
+        said = ""
+        if self._state is State.HEAD:
+            self._head(calls)
+        elif self._state is State.TAIL:
+            self._tail()
+        elif self._state is State.OVER and self._held.strip():
+            self._held, self._state = self._held.lstrip(), State.TEXT
+        elif self._state is State.TEXT:
+            said, self._held = self._held, ""
+        return said
 
     def _head(self, calls: list[Call]) -> None:
         begun = self._held.lstrip()
@@ -75,12 +57,10 @@ class BareCallReader:
             return
         body = begun.removeprefix(self._mark) if self._mark and not self.calls else begun
         if head := (self._next if self.calls else self._first).match(body):
-            calls.append(Call(self.calls, "", head["name"], short_id() if self._listed else new_id()))
-            self.calls += 1
-            self._held = body[head.end() :]
-            self._state, self._end_of_arguments = _State.ARGUMENTS, ObjectEnd()
+            identifier = short_id() if self._listed else new_id()
+            calls.append(self._begin(head["name"], identifier, body[head.end() :]))
         elif not self._may_begin(_SPACE.sub("", body)):
-            self._state = _State.TEXT
+            self._state = State.TEXT
 
     def _may_begin(self, compact: str) -> bool:
         opening = self._opening if self.calls or not self._listed else "[" + self._opening
@@ -90,20 +70,12 @@ class BareCallReader:
         fine = compact.startswith(opening) and len(name) <= _LONGEST_NAME
         return fine and (not quote or self._key.startswith(quote + rest))
 
-    def _arguments(self, calls: list[Call]) -> None:
-        size = self._end_of_arguments.find(self._held)
-        if size:
-            calls.append(Call(self.calls - 1, self._held[:size]))
-            self._held = self._held[size:]
-        if self._end_of_arguments.found:
-            self._state = _State.TAIL
-
     def _tail(self) -> None:
         """The brace of the call, and what stands between two calls or behind the last."""
         tail = _SPACE.sub("", self._held)
         if not self._listed and tail.startswith("}"):
-            self._held, self._state = self._held.partition("}")[2], _State.OVER
+            self._held, self._state = self._held.partition("}")[2], State.OVER
         elif self._listed and tail.startswith(("},", "}]")):
             last = tail[1]
             self._held = self._held.partition(last)[2]
-            self._state = _State.HEAD if last == "," else _State.OVER
+            self._state = State.HEAD if last == "," else State.OVER

@@ -14,7 +14,8 @@ from typing import Any, Final
 from realm_reference.model.tokenizer import Tokenizer
 from realm_reference.orchestration.grammar import WHITESPACE, check_numbers
 from realm_reference.server.answers.bare_calls import BareCallReader
-from realm_reference.server.answers.calls import BEGIN, END, CallReader, Reader
+from realm_reference.server.answers.calls import Reader
+from realm_reference.server.answers.tagged_calls import BEGIN, END, TaggedCallReader
 from realm_reference.server.requests.response_format import JsonSchema
 from realm_reference.server.requests.tools import Tool, ToolUse
 
@@ -92,7 +93,7 @@ def _json(schema: JsonSchema, space: str) -> str:
 
 
 SYNTAXES: Final[Mapping[str, CallSyntax]] = {
-    "hermes": CallSyntax(CallReader, _hermes),
+    "hermes": CallSyntax(TaggedCallReader, _hermes),
     "llama3": CallSyntax(lambda: BareCallReader("parameters"), _llama3),
     "mistral": CallSyntax(lambda: BareCallReader("arguments", mark=MISTRAL_MARK, listed=True), _mistral),
 }

@@ -1,19 +1,12 @@
-"""Calls of functions in a model's text, and how they are read out of a stream as Hermes and Qwen write them:
-each call is a JSON object with `name` and `arguments` between two tags.
-"""
+"""Calls of functions in a model's text, and what all ways of reading them out of a stream have in common."""
 
 from __future__ import annotations
 
-import re
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Final, Protocol
-
-BEGIN: Final = "<tool_call>"
-END: Final = "</tool_call>"
-_HEAD: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"(?P<name>[^"\\]*)"\s*,\s*"arguments"\s*:\s*(?=\{)')
 
 
 @dataclass(frozen=True)
@@ -43,38 +36,29 @@ def new_id() -> str:
     return f"call_{secrets.token_hex(12)}"
 
 
-class Reader(Protocol):
+class State(Enum):
+    """What a Reader reads."""
+
+    TEXT = auto()  # what is said beside calls
+    HEAD = auto()  # what may be a call, before that is certain
+    ARGUMENTS = auto()
+    TAIL = auto()  # behind the arguments
+    OVER = auto()  # behind the last call
+
+
+class Reader(ABC):
     """Takes a text as it comes and tells calls from what is said beside them.
 
-    Once a call's name is known it is told as it comes; what looks like one and is none is text.
+    Once a call's name is known it is told as it comes; what looks like one and is none is text. How a call
+    begins and ends is the subclass's.
     """
 
-    calls: int
-    """How many there have been."""
-
-    def push(self, text: str) -> tuple[str, list[Call]]:
-        """The text and the pieces of calls that are certain now."""
-
-    def end(self) -> str:
-        """What was held back and is text, when nothing more comes."""
-
-
-class _State(Enum):
-    TEXT = auto()
-    HEAD = auto()  # behind a tag, before it is certain that this is a call
-    ARGUMENTS = auto()
-    TAIL = auto()  # behind the arguments, before the closing tag
-
-
-class CallReader:
-    """A Reader that holds back what may become a tag, and space that may be the space round a call."""
-
-    def __init__(self) -> None:
+    def __init__(self, state: State) -> None:
         self._held = ""
-        self._state = _State.TEXT
-        self._behind = False  # a call, so that space is no text yet
+        self._state = state
         self._end_of_arguments = ObjectEnd()
         self.calls = 0
+        """How many there have been."""
 
     def push(self, text: str) -> tuple[str, list[Call]]:
         """The text and the pieces of calls that are certain now."""
@@ -82,48 +66,27 @@ class CallReader:
         said, calls, before = "", list[Call](), None
         while before != (self._state, len(self._held)):
             before = (self._state, len(self._held))
-            if self._state is _State.TEXT:
-                said += self._text()
-            elif self._state is _State.HEAD:
-                said += self._head(calls)
-            elif self._state is _State.ARGUMENTS:
+            if self._state is State.ARGUMENTS:
                 self._arguments(calls)
-            elif END in self._held:
-                self._held = self._held.partition(END)[2]
-                self._state, self._behind = _State.TEXT, True
+            else:
+                said += self._step(calls)
         return said, joined(calls)
 
+    @abstractmethod
     def end(self) -> str:
-        """What was held back, when nothing more comes: a tag without a call is text."""
-        held, self._held = self._held, ""
-        if self._state is _State.HEAD:
-            return BEGIN + held
-        return self._shown(held) if self._state is _State.TEXT else ""
+        """What was held back and is text, when nothing more comes."""
 
-    def _text(self) -> str:
-        if BEGIN in self._held:
-            before, _, self._held = self._held.partition(BEGIN)
-            self._state = _State.HEAD
-            return self._shown(before).rstrip()
-        keep = len(self._held.rstrip())
-        for size in range(min(len(BEGIN) - 1, len(self._held)), 0, -1):
-            if BEGIN.startswith(self._held[-size:]):
-                keep = len(self._held[:-size].rstrip())
-                break
-        said, self._held = self._held[:keep], self._held[keep:]
-        return self._shown(said)
+    @abstractmethod
+    def _step(self, calls: list[Call]) -> str:
+        """Take what is certain from what is held, in any state but ARGUMENTS; what of it is text."""
 
-    def _head(self, calls: list[Call]) -> str:
-        if head := _HEAD.match(self._held):
-            calls.append(Call(self.calls, "", head["name"], new_id()))
-            self.calls += 1
-            self._held = self._held[head.end() :]
-            self._state, self._end_of_arguments = _State.ARGUMENTS, ObjectEnd()
-        elif END in self._held:
-            before, _, self._held = self._held.partition(END)
-            self._state = _State.TEXT
-            return BEGIN + before + END
-        return ""
+    def _begin(self, name: str, identifier: str, behind: str) -> Call:
+        """A call whose arguments begin the text `behind` its head; they are read from here on."""
+        call = Call(self.calls, "", name, identifier)
+        self.calls += 1
+        self._held = behind
+        self._state, self._end_of_arguments = State.ARGUMENTS, ObjectEnd()
+        return call
 
     def _arguments(self, calls: list[Call]) -> None:
         size = self._end_of_arguments.find(self._held)
@@ -131,13 +94,7 @@ class CallReader:
             calls.append(Call(self.calls - 1, self._held[:size]))
             self._held = self._held[size:]
         if self._end_of_arguments.found:
-            self._state = _State.TAIL
-
-    def _shown(self, text: str) -> str:
-        """`text` without the space behind a call."""
-        shown = text.lstrip() if self._behind else text
-        self._behind = self._behind and not shown
-        return shown
+            self._state = State.TAIL
 
 
 class ObjectEnd:
