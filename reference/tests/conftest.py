@@ -244,15 +244,6 @@ def tiny_model(tiny_gguf: Path) -> Model:
     return load_model(tiny_gguf)
 
 
-@pytest.fixture(scope="session", params=["threads", "fibers"])
-def runtime(request: pytest.FixtureRequest) -> Runtime:
-    """Guests end alike on threads of their own and all on one."""
-    fibers = request.param == "fibers"
-    if fibers and not fibers_work():
-        pytest.skip("the installed wasmtime has no fibers for this host: the log says why")
-    return Runtime(fibers=fibers)
-
-
 class Server:
     """A server on a real loopback port, in the test's own event loop, with its inside at hand."""
 

@@ -216,10 +216,8 @@ def test_where_there_are_no_fibers(tiny_gguf: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-async def mixed(tiny_model: Model, tmp_path: Path) -> AsyncIterator[Orchestrator]:
+async def mixed(with_fibers: None, tiny_model: Model, tmp_path: Path) -> AsyncIterator[Orchestrator]:
     """The shipped guest for all, but for the tenant `spins`, whose guest computes without end."""
-    if not fibers_work():
-        pytest.skip("the installed wasmtime has no fibers for this host: the log says why")
     (tmp_path / "spins.wasm").write_bytes(bytes(wasmtime.wat2wasm(SPINNING)))
     engine, runtime = Engine(ArrayRunner(tiny_model.transformer)), Runtime(fibers=True)
     module = runtime.compile(guest_bytes("v2"))

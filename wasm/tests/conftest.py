@@ -18,7 +18,7 @@ from realm_abi.contract import load_contract
 from realm_abi.errors import AbiError, ErrorCode
 from realm_abi.guests import guest_bytes
 from realm_abi.hostapi import F32, U8, U32
-from realm_abi.sandbox import GuestModule, Runtime, fibers_work
+from realm_abi.sandbox import GuestModule, Runtime
 
 HERE = Path(__file__).resolve().parent
 EOS = 0
@@ -73,15 +73,6 @@ def units(guest_build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
     sources = [f"{name}.c" for name in (*guest_build.COMMON, "json", "lookup")]
     guest_build.compile_guest(sources, output, extra=[HERE / "guest_units.c"])
     return Units(output.read_bytes())
-
-
-@pytest.fixture(scope="session", params=["threads", "fibers"])
-def runtime(request: pytest.FixtureRequest) -> Runtime:
-    """Whatever a guest does ends alike on the thread that calls it and on a fiber."""
-    fibers = request.param == "fibers"
-    if fibers and not fibers_work():
-        pytest.skip("the installed wasmtime has no fibers for this host: the log says why")
-    return Runtime(fibers=fibers)
 
 
 @pytest.fixture(scope="session")
