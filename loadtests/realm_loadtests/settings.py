@@ -13,6 +13,8 @@ from pathlib import Path
 
 SETTINGS_VARIABLE = "REALM_LOAD_SETTINGS"
 KEY_VARIABLE = "REALM_API_KEY"
+JOINED_VARIABLE = "REALM_LOAD_JOINED"
+"""Set in a worker of another machine's master: the folder for its copy of what it records."""
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,9 @@ class Settings:
     def output(self) -> Path | None:
         """The folder for records and measures."""
         return Path(self.folder) if self.folder else None
+
+
+def joined_folder() -> Path | None:
+    """Where this process keeps its copy, if it is a worker of another machine's master."""
+    folder = os.environ.get(JOINED_VARIABLE)
+    return Path(folder) if folder else None

@@ -21,12 +21,13 @@ from realm_loadtests.commands.parameters import (
     parse_objectives,
     parse_share,
 )
+from realm_loadtests.commands.worker import parse_address, worker_command
 from realm_loadtests.figures.slo import EXAMPLE, Objective
 from realm_loadtests.records.begun import NoRun
 from realm_loadtests.records.records import RECORDS_FILE
 from realm_loadtests.report.progress import Progress
 from realm_loadtests.report.summary import summarise
-from realm_loadtests.runs.launch import LocustFailed
+from realm_loadtests.runs.launch import MASTER_PORT, LocustFailed
 from realm_loadtests.runs.loadtest import RESULT_FILE, exit_code, report, run
 from realm_loadtests.runs.preflight import TargetUnusable
 from realm_loadtests.scenarios import SCENARIOS
@@ -141,6 +142,19 @@ _ALLOW_ERRORS = click.option(
 @_ALLOW_ERRORS
 @click.option("--processes", default=1, type=click.IntRange(1, 64), show_default=True, help="Locust workers.")
 @click.option(
+    "--workers",
+    type=click.IntRange(1, 1000),
+    help="Leave the load to so many of other machines: there, realm load worker THIS-HOST.",
+)
+@click.option(
+    "--bind",
+    metavar="HOST[:PORT]",
+    default=f"127.0.0.1:{MASTER_PORT}",
+    show_default=True,
+    type=parse_address,
+    help="Where to wait for --workers; 0.0.0.0 for all of this machine's networks.",
+)
+@click.option(
     "--ui", "web_port", type=click.IntRange(1, 65535), help="Show locust's web UI on this port meanwhile."
 )
 @click.option(
@@ -161,6 +175,8 @@ def run_command(
     objectives: Sequence[Objective],
     spawn_rate: float | None,
     web_port: int | None,
+    workers: int | None,
+    bind: tuple[str, int],
     **options: Any,
 ) -> None:
     """Load-test the OpenAI-compatible server at URL with streaming users.
@@ -170,6 +186,13 @@ def run_command(
 
     `realm load report DIR` makes the result of an earlier run again, from its records.
     """
+    if workers:
+        if options["processes"] > 1:
+            raise click.UsageError(
+                "--processes are workers of this machine, --workers of others: give one of them"
+            )
+        options["processes"] = workers
+        click.echo(f"Waiting for {workers} workers: realm load worker THIS-HOST:{bind[1]}", err=True)
     users = users or (OPEN_LOOP_STREAMS if arrivals else CLOSED_LOOP_USERS)
     settings = Settings(
         url=url,
@@ -183,7 +206,12 @@ def run_command(
     try:
         with Progress(duration) as progress:
             result = run(
-                settings, api_key=api_key, web_port=web_port, on_progress=progress.show, objectives=objectives
+                settings,
+                api_key=api_key,
+                web_port=web_port,
+                bind=bind if workers else None,
+                on_progress=progress.show,
+                objectives=objectives,
             )
     except (TargetUnusable, LocustFailed, ValueError, OSError) as error:
         click.echo(f"realm load: {error}", err=True)
@@ -215,3 +243,4 @@ def _end(result: dict[str, Any], out: Path, allow_errors: float) -> NoReturn:
 
 
 load.add_command(knee_command)
+load.add_command(worker_command)

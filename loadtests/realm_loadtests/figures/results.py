@@ -171,7 +171,9 @@ def generator(measures: Measures, processes: int) -> dict[str, Any]:
         "token_events": measures.token_events,
         "cpu_seconds_per_1000_events": _ratio(1000 * measures.cpu_s, measures.token_events),
         "lag_ms": lag,
-        "may_be_the_bottleneck": (share or 0) > BUSY_SHARE
+        "lost_workers": measures.lost_workers,
+        "may_be_the_bottleneck": measures.lost_workers > 0
+        or (share or 0) > BUSY_SHARE
         or (lag["p99"] or 0) > LATE_MS
         or (late["p99"] or 0) > LATE_MS,
     }

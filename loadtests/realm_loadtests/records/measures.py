@@ -116,6 +116,7 @@ class Measures:
     decode_us: int = 0
     decode_tokens: int = 0
     token_events: int = 0
+    lost_workers: int = 0
     cpu_s: float = 0.0
     window_s: float = 0.0
 

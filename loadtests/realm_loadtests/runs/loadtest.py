@@ -33,6 +33,7 @@ def run(
     api_key: str | None = None,
     on_progress: Callable[[dict[str, Any]], None] = lambda state: None,
     web_port: int | None = None,
+    bind: tuple[str, int] | None = None,
     objectives: Sequence[Objective] = (),
 ) -> dict[str, Any]:
     """Run the load test; return the document that it wrote to load.json in the settings' folder.
@@ -59,6 +60,7 @@ def run(
         api_key=api_key,
         on_progress=on_progress,
         web_port=web_port,
+        bind=bind,
     )
     return _write_result(folder, begun, measures, time.monotonic() - begin, note, objectives)
 

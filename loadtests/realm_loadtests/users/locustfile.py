@@ -8,83 +8,78 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from time import perf_counter_ns, time_ns
+from collections.abc import Callable
+from time import perf_counter_ns
 from typing import Any
 
 import gevent
-from locust import User, events
+from locust import events
 from locust.runners import MasterRunner, WorkerRunner
 
 from realm_loadtests.records.collector import Collector
-from realm_loadtests.settings import Settings
-from realm_loadtests.users import closedloop as user
-from realm_loadtests.users import openloop
+from realm_loadtests.settings import Settings, joined_folder
+from realm_loadtests.users.closedloop import StreamingUser
+from realm_loadtests.users.distributed import Master, Worker
+from realm_loadtests.users.openloop import OpenLoopUser
 
 PROGRESS_INTERVAL_S = 1.0
 LAG_INTERVAL_MS = 20
-START_MESSAGE = "realm_start"
-HEAD_START_MS = 500
-"""How long before the run's start the master tells it: workers that hear of it later than that send late."""
-
-
-def _user_class() -> type[User]:
-    """The one class that locust finds in this module."""
-    if Settings.from_environment().arrivals:
-        return openloop.OpenLoopUser
-    return user.StreamingUser
-
-
-TheUser = _user_class()
 
 
 def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     """Give this process its collector, and connect it according to the process's role."""
     settings = Settings.from_environment(environment.host)
     is_worker = isinstance(runner, WorkerRunner)
-    collector = Collector(None if is_worker else settings.output)
-    collector.is_worker = is_worker
-    for kind in (user.StreamingUser, openloop.OpenLoopUser):
-        kind.settings, kind.collector = settings, collector
-    openloop.OpenLoopUser.parts = settings.processes
+    joined = joined_folder()
+    collector = Collector(joined or settings.output, is_worker=is_worker, is_remote=joined is not None)
+    _use(settings, collector)
+    if not is_worker:  # which has both, and is told the one
+        environment.user_classes = [OpenLoopUser if settings.arrivals else StreamingUser]
     environment.stop_timeout = settings.drain_s
-    _connect_start(environment, runner, collector)
+    end = _connect_start(environment, collector, settings)
     environment.events.test_stopping.add_listener(lambda **_: collector.stop())
     if not isinstance(runner, MasterRunner):
         gevent.spawn(_watch_lag, collector)
     if is_worker:
-        environment.events.report_to_master.add_listener(lambda data, **_: collector.report(data))
         return
-    if isinstance(runner, MasterRunner):
-        environment.events.worker_report.add_listener(lambda data, **_: collector.receive(data))
     if settings.output:
         environment.events.test_start.add_listener(
-            lambda **_: gevent.spawn(_end_after, environment, collector, settings.duration_s)
+            lambda **_: gevent.spawn(_end_after, environment, collector, settings.duration_s, end)
         )
         gevent.spawn(_show_progress, runner, collector)
     environment.events.quit.add_listener(lambda **_: collector.finish())
 
 
-def _connect_start(environment: Any, runner: Any, collector: Collector) -> None:
-    """Let all processes begin at one moment, which the master names, by the wall clock, beforehand."""
-    told: list[int] = []
-    if isinstance(runner, WorkerRunner):
-        environment.runner.register_message(START_MESSAGE, lambda msg, **_: told.append(msg.data["wall_ns"]))
-        environment.events.test_start.add_listener(
-            lambda **_: _start(collector, told.pop() if told else None)
-        )
-        return
-
-    def begin(**_: Any) -> None:
-        wall_ns = None
-        if isinstance(runner, MasterRunner):
-            wall_ns = time_ns() + HEAD_START_MS * 1_000_000
-            runner.send_message(START_MESSAGE, {"wall_ns": wall_ns})
-        _start(collector, wall_ns)
-
-    environment.events.test_start.add_listener(begin)
+def _use(settings: Settings, collector: Collector, part: int | None = None) -> None:
+    """Give the users what they need; `part` is this worker's share of the arrivals."""
+    for kind in (StreamingUser, OpenLoopUser):
+        kind.settings, kind.collector = settings, collector
+    OpenLoopUser.parts, OpenLoopUser.part = settings.processes, part
 
 
-def _start(collector: Collector, wall_ns: int | None) -> None:
+def _connect_start(environment: Any, collector: Collector, settings: Settings) -> Callable[[], None]:
+    """Let all processes begin at one moment, which the master names beforehand; returns what their common end
+    needs before locust's own.
+    """
+    started = environment.events.test_start.add_listener
+
+    def alone(**_: Any) -> None:
+        OpenLoopUser.part = 0
+        _start(collector, None)
+
+    if isinstance(environment.runner, WorkerRunner):
+        worker = Worker(environment, collector, lambda told, part: _use(told, collector, part))
+        started(lambda **_: _start(collector, worker.started_ns))
+    elif isinstance(environment.runner, MasterRunner):
+        master = Master(environment, collector, settings)
+        started(lambda **_: _start(collector, master.begin()))
+        return master.end
+    else:
+        started(alone)
+    return lambda: None
+
+
+def _start(collector: Collector, at_ns: int | None) -> None:
     """Begin the window, with all that is loaded by now out of the garbage collector's sight.
 
     A full collection over locust's imports stops every stream of the process for tens of milliseconds, which
@@ -92,7 +87,7 @@ def _start(collector: Collector, wall_ns: int | None) -> None:
     """
     gc.collect()
     gc.freeze()
-    collector.start(None if wall_ns is None else perf_counter_ns() + wall_ns - time_ns())
+    collector.start(at_ns)
 
 
 def _watch_lag(collector: Collector) -> None:
@@ -104,7 +99,7 @@ def _watch_lag(collector: Collector) -> None:
             collector.add_lag(max(0, perf_counter_ns() - due) // 1000)
 
 
-def _end_after(environment: Any, collector: Collector, duration_s: float) -> None:
+def _end_after(environment: Any, collector: Collector, duration_s: float, end: Callable[[], None]) -> None:
     """End the test when its duration is over.
 
     Locust's own --run-time counts from a clock that stood still while locust was starting, and ends a test
@@ -112,6 +107,7 @@ def _end_after(environment: Any, collector: Collector, duration_s: float) -> Non
     """
     while (left := duration_s - collector.window_s) > 0:
         gevent.sleep(left)
+    end()
     environment.runner.quit()
     if environment.web_ui:
         environment.web_ui.stop()

@@ -8,6 +8,7 @@ the moments here count from one start that all processes share, so they neither 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from time import perf_counter_ns
 from typing import Any, ClassVar, Final
 
@@ -22,6 +23,7 @@ from realm_loadtests.users.arrivals import Arrivals
 from realm_loadtests.users.asking import Asker
 from realm_loadtests.users.lines import Line
 
+_LATECOMER: Final = 2.0  # seconds; who starts its users so long after the others has come in later
 _EARLIEST: Final = 0.0005  # seconds; a shorter sleep than that is only a turn for the others
 
 
@@ -34,6 +36,10 @@ class OpenLoopUser(User):
     collector: ClassVar[Collector]
     parts: ClassVar[int]
     """Processes that share the arrivals."""
+    part: ClassVar[int | None]
+    """This process's share; None if all are taken. A user takes it: locust may give a second one to this
+    process, for a worker that was lost, and must not have the arrivals sent twice.
+    """
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
@@ -49,12 +55,7 @@ class OpenLoopUser(User):
     @task
     def run_all(self) -> None:
         """The whole schedule, then the wait for its last answers; locust ends that when the drain is over."""
-        settings = self.settings
-        moments = enumerate(
-            Arrivals.parse(settings.arrivals or "").share(
-                settings.seed, settings.duration_s, self._asker.worker, self.parts
-            )
-        )
+        moments = self._take_moments()
         unsent: list[tuple[int, float]] = []
         try:
             for number, moment in moments:
@@ -70,6 +71,22 @@ class OpenLoopUser(User):
             self._streams.kill()
             for number, moment in itertools.chain(unsent, moments):
                 self._asker.miss(number, self._intended(moment))
+
+    def _take_moments(self) -> Iterator[tuple[int, float]]:
+        """The moments of this process's share, numbered. One that comes later, in a lost worker's place,
+        leaves what is past to it.
+        """
+        settings, cls = self.settings, type(self)
+        part, cls.part = cls.part, None
+        if part is None:
+            return iter(())
+        share = Arrivals.parse(settings.arrivals or "").share(
+            settings.seed, settings.duration_s, part, self.parts
+        )
+        past_s = (perf_counter_ns() - self.collector.started) / 1e9
+        if past_s < _LATECOMER:
+            past_s = 0.0
+        return itertools.dropwhile(lambda each: each[1] < past_s, enumerate(share))
 
     def _intended(self, moment: float) -> int:
         return self.collector.started + round(moment * 1e9)
