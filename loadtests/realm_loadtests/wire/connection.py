@@ -2,8 +2,9 @@
 
 Everything that a client library does between the kernel and the caller ends up in the latencies that it
 reports (iterating lines over a buffered reader blocks until its buffer is full; a client that waits for the
-whole body sees no tokens). So a user has the bare socket, takes the time directly after `recv` returns, and
-parses after that. It is the standard library's socket: inside locust, gevent has replaced it by its own.
+whole body sees no tokens). So a user has the bare socket, whose reads come with the moment at which the bytes
+arrived (`stamps.py`), and parses after that. It is the standard library's socket: inside locust, gevent has
+replaced it by its own.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from time import perf_counter_ns
 from urllib.parse import urlsplit
 
 from realm_loadtests.wire.failures import ExchangeFailure, connect_failure, transfer_failure
-
-READ_SIZE = 16 * 1024
+from realm_loadtests.wire.stamps import StampedReader
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Connection:
         self._target = target
         self._tls = ssl.create_default_context(cafile=ca_file) if target.tls else None
         self._socket: socket.socket | None = None
+        self._reader: StampedReader | None = None
 
     def ensure_open(self, deadline: int | None) -> int:
         """Connect, unless a usable connection was kept; return the nanoseconds that it took (0: kept)."""
@@ -82,6 +83,7 @@ class Connection:
             self._socket = self._connect(_seconds_left(deadline, begin))
         except OSError as error:
             raise connect_failure(error) from error
+        self._reader = StampedReader(self._socket, tls=self._tls is not None)
         return perf_counter_ns() - begin
 
     def send(self, request: bytes, deadline: int | None) -> int:
@@ -96,18 +98,25 @@ class Connection:
         return begin
 
     def receive(self, deadline: int | None, now: int) -> tuple[bytes, int]:
-        """Wait for the next bytes; return them (empty: closed) with the moment at which they were there."""
+        """Wait for the next bytes; return them (empty: closed) with the moment at which they were there.
+
+        `now` is the moment of what came before: no step of the system's clock makes time go back.
+        """
         assert self._socket is not None, "ensure_open comes first"
+        assert self._reader is not None
         try:
             if deadline is not None:
                 self._socket.settimeout(_seconds_left(deadline, now))
-            data = self._socket.recv(READ_SIZE)
-            return data, perf_counter_ns()
+            data, arrived = self._reader.read(wait=deadline is None)
+            return data, arrived if arrived > now else now
         except OSError as error:
             raise transfer_failure(error) from error
 
     def close(self) -> None:
         """Close, if open."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -52,6 +52,8 @@ class ResponseReader:
 
     def feed(self, data: bytes) -> bytes:
         """Take one read; return the body bytes that it made available."""
+        if self._state == "size" and not self._buffer and (whole := _whole_chunk(data)):
+            return whole
         self._buffer += data
         if self.head is None and not self._read_head():
             return b""
@@ -147,6 +149,17 @@ class ResponseReader:
             self._state = "size"
         elif not line:
             self.complete = True
+
+
+def _whole_chunk(data: bytes) -> bytes:
+    """The data of a read that is one chunk and nothing else, as a stream's reads usually are: a short cut.
+    Empty if the read is anything else, or not quite as it should be.
+    """
+    at = data.find(b"\r\n", 1, 8)
+    if at < 0 or not data.endswith(b"\r\n") or not _HEX.issuperset(data[:at]):
+        return b""
+    begin, end = at + 2, len(data) - 2
+    return data[begin:end] if int(data[:at], 16) == end - begin > 0 else b""
 
 
 def parse_head(raw: bytes) -> ResponseHead:
