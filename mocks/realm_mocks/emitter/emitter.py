@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
+from realm_mocks.emitter.arrival import receive, stamp_arrivals
 from realm_mocks.emitter.stream import MODEL, Stream
 from realm_mocks.server.records import RequestRecord
 from realm_mocks.server.schedule import Schedule
@@ -106,16 +107,17 @@ class Emitter:
             while True:
                 connection, _ = self._listener.accept()
                 connection.setblocking(False)
+                stamp_arrivals(connection)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._selector.register(connection, selectors.EVENT_READ, _Peer(connection))
 
     def _read(self, peer: _Peer) -> None:
         try:
-            data = peer.connection.recv(_READ_SIZE)
+            data, arrived = receive(peer.connection, _READ_SIZE)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            data, arrived = b"", 0
         if not data or len(peer.received) > _MAX_REQUEST:
             self._close(peer)
             return
@@ -124,19 +126,18 @@ class Emitter:
         length = _content_length(head)
         if separator and len(rest) >= length and peer.stream is None:
             peer.received = rest[length:]
-            self._answer(peer, head, rest[:length])
+            self._answer(peer, head, rest[:length], arrived)
 
-    def _answer(self, peer: _Peer, head: bytes, body: bytes) -> None:
+    def _answer(self, peer: _Peer, head: bytes, body: bytes, arrived: int) -> None:
         line = head.partition(b"\r\n")[0]
         if line.startswith(b"POST ") and b"/chat/completions" in line:
-            self._begin(peer, body)
+            self._begin(peer, body, arrived)
         elif b"/mock/records" in line:
             self._reply(peer, [record.as_json() for record in self.records])
         else:
             self._reply(peer, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
 
-    def _begin(self, peer: _Peer, body: bytes) -> None:
-        arrived = time.perf_counter_ns()
+    def _begin(self, peer: _Peer, body: bytes, arrived: int) -> None:
         with_usage = b'"include_usage":true' in body.replace(b" ", b"")
         number = len(self.records)
         peer.stream = Stream(number, self.schedule.of(number), arrived, with_usage=with_usage)
