@@ -10,6 +10,7 @@ import click
 
 from realm_reference.command_options import (
     CannotStart,
+    FiniteRange,
     chosen_compute,
     compute_options,
     figures_option,
@@ -176,9 +177,19 @@ def engine(
 @compute_options
 @model_option
 @click.option("--draft-model", metavar="MODEL", help="What guesses, as for realm serve.")
-@click.option("--draft-tokens", type=click.IntRange(1, 16), default=4, show_default=True, help="At a time.")
+@click.option("--draft-tokens", type=click.IntRange(1, 16), default=3, show_default=True, help="At a time.")
 @click.option("--tokens", type=click.IntRange(1), default=10_000, show_default=True, help="In all.")
 @click.option("--length", type=click.IntRange(1), default=128, show_default=True, help="Tokens of a text.")
+@click.option(
+    "--temperature",
+    "temperatures",
+    type=FiniteRange(0, 2),
+    multiple=True,
+    default=(0.0, 0.8),
+    show_default=True,
+    help="As many kinds of sampling; may be given several times.",
+)
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first text.")
 @figures_option
 def drafts(
     *,
@@ -187,6 +198,8 @@ def drafts(
     draft_tokens: int,
     tokens: int,
     length: int,
+    temperatures: tuple[float, ...],
+    first: int,
     output: Path | None,
     **compute: Any,
 ) -> None:
@@ -198,7 +211,7 @@ def drafts(
     from realm_reference.assembly import AssemblyError, Draft, orchestrator
     from realm_reference.bench.drafts import Settings, as_json, run, table
 
-    settings = Settings(tokens, length, draft_tokens)
+    settings = Settings(tokens, length, draft_tokens, temperatures, first)
     try:
         with orchestrator(model, "v2", compute=chosen, draft=Draft(draft_model)) as (engine, guests):
             rows = asyncio.run(run(settings, engine, guests))

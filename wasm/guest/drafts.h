@@ -4,6 +4,13 @@
 
 #include "memory.h"
 
+/* How far the guesses of a source are believed. */
+typedef struct {
+  uint32_t width; /* guesses at a time: one more with each that comes true, half as many with one that does not */
+  uint32_t pause; /* forwards without a trial, while there is no trust, the last time */
+  uint32_t rest;  /* and how many are left of this time */
+} Trust;
+
 typedef struct {
   uint32_t most;       /* guesses at a time; 0 is off, and then there is nothing below */
   uint32_t longest;    /* end of the text that is looked up in it */
@@ -14,8 +21,11 @@ typedef struct {
   float *rows;         /* [1 + most, vocab_size] the logits after each of them */
   uint32_t guessed;    /* guesses that the session holds, */
   uint32_t kept;       /* and how many of them have been sampled since */
-  uint32_t pause;      /* forwards without guesses after the next ones that are all wrong, */
-  uint32_t rest;       /* and how many are left of such a pause */
+  Trust *source;       /* whose these guesses are: */
+  Trust in_text;
+  Trust in_host;
+  int expects;         /* the text is not trusted; what it says comes next, which is not fed, is in */
+  uint32_t expected;
 } Drafts;
 
 /* For a prompt's tokens and up to `most` guesses at a time. Answers 0 or out_of_memory. */

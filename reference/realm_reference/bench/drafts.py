@@ -24,11 +24,15 @@ KINDS: Final = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is generated: `tokens` in all, `length` a text at most, `guesses` at a time."""
+    """How much is generated: `tokens` in all, `length` a text at most, `guesses` at a time; `first` is the
+    number of the first text, for runs that together are a longer one.
+    """
 
     tokens: int = 10_000
     length: int = 128
-    guesses: int = 4
+    guesses: int = 3
+    temperatures: tuple[float, ...] = TEMPERATURES
+    first: int = 0
 
 
 @dataclass
@@ -57,10 +61,10 @@ class Row:
 
 async def run(settings: Settings, engine: Engine, orchestrator: Orchestrator) -> list[Row]:
     """Each text plain and with guesses, in turns, until there are tokens enough of every kind."""
-    rows = [Row(kind, temperature) for kind in KINDS for temperature in TEMPERATURES]
+    rows = [Row(kind, temperature) for kind in KINDS for temperature in settings.temperatures]
     share = -(-settings.tokens // len(rows))
     for row in rows:
-        numbers: Iterator[int] = count()
+        numbers: Iterator[int] = count(settings.first)
         while row.tokens < share:
             await _text(row, next(numbers), settings, engine, orchestrator)
     return rows
@@ -71,9 +75,14 @@ async def _text(
 ) -> None:
     prompt = orchestrator.prepare(KINDS[row.kind].format(n=number + 2, m=3 * number + 5))
     plain = GenerationRequest(
-        prompt, max_tokens=settings.length, temperature=row.temperature, seed=number, want_logprobs=True
+        prompt,
+        tenant="plain",  # each way has pages of its own: who comes second finds no prompt of the first
+        max_tokens=settings.length,
+        temperature=row.temperature,
+        seed=number,
+        want_logprobs=True,
     )
-    guessed = replace(plain, draft_tokens=settings.guesses)
+    guessed = replace(plain, tenant="guessed", draft_tokens=settings.guesses)
     counters = engine.counters
     made, kept = counters.draft_tokens, counters.draft_accepted
     ways = (plain, guessed) if number % 2 else (guessed, plain)

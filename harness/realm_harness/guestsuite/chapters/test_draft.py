@@ -100,6 +100,7 @@ def test_an_end_among_guesses(guest: GuestSubject) -> None:
     """Stop strings and stop tokens among guesses end the text where they end it without."""
     kinds: tuple[dict[str, Any], ...] = (
         {"stop_strings": ["two st"]}, {"stop_strings": ["e t", "p"]}, {"stop_tokens": [ord("w")]},
+        {"stop_tokens": [ord("e")]}, {"stop_tokens": [ord("p")]},
     )  # fmt: skip
     for stops in kinds:
         same_with_drafts(guest, SAYING, RIGHT, **stops)
@@ -217,3 +218,14 @@ def test_no_guess(guest: GuestSubject) -> None:
     once = [Fault(Return(0), "realm_draft")]
     run = well(guest.run(SAYING, faults=once, draft=RIGHT, **leave(4, 0)))
     demand_of(run, said(run) == said(well(guest.run(SAYING))), "after an empty proposal it says else")
+
+
+@guest_case("GUEST-DRAFT-019", "draft.costs", "each guess is a row that is computed", versions=V2)
+def test_guesses_that_never_come_true(guest: GuestSubject) -> None:
+    """Where guesses never come true fewer of them are made: of a long text no more than half as many rows."""
+    long = winners("what is said is never what was guessed, so it is not worth it", VOCABULARY)
+    plain = sum(fed(well(guest.run(long))))
+    for most in (1, 4):
+        run = well(guest.run(long, draft=always_wrong, **leave(most, 0)))
+        wrong = sum(fed(run)) - plain
+        demand_of(run, wrong <= plain // 2, f"{wrong} wrong guesses were fed with {plain} tokens")
