@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -11,10 +12,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
+from realm_loadtests.commands.load import load
+from realm_loadtests.records.begun import Begun
+from realm_loadtests.records.records import RECORDS_FILE, Record
+from realm_loadtests.settings import Settings
 
 Handler = Callable[[socket.socket, bytes], None]
 COMMAND = [sys.executable, "-c", "from realm_loadtests.commands.load import load; load()"]
@@ -203,3 +210,43 @@ def run_load(start_load: Callable[..., subprocess.Popen[str]], tmp_path: Path) -
         return Outcome(process.returncode, stdout, stderr, tmp_path)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Report a run that never was, of a hundred requests with a slow beginning and a stall now and then, and
+    some that failed; returns its folder.
+    """
+
+    def report(*arguments: str, tenants: tuple[str, ...] = (), failures: int = 0) -> Path:
+        folder = tmp_path_factory.mktemp("reported")
+        url, names = "http://127.0.0.1:9", "tenants" if tenants else None
+        settings = Settings(url, "m1", arrivals="constant:50", tenants=names, folder=str(folder))
+        Begun(settings, None, datetime.now(UTC)).write(folder)
+        records = [_some_record(number, tenants) for number in range(100)]
+        records += [Record("failed", at_us=number, e2e_us=9, error="http_503") for number in range(failures)]
+        lines = [json.dumps(record.to_json()) + "\n" for record in records]
+        (folder / RECORDS_FILE).write_text("".join(lines))
+        outcome = CliRunner().invoke(load, ["report", str(folder), *arguments])
+        assert (folder / "report.html").exists(), outcome.output
+        return folder
+
+    return report
+
+
+def _some_record(number: int, tenants: tuple[str, ...]) -> Record:
+    chance = random.Random(number)
+    times = [chance.randint(20_000, 30_000) + 60_000 * (number < 20)]
+    for _ in range(15):
+        times.append(times[-1] + chance.choice([4_000, 5_000, 6_000] * 50 + [200_000]))
+    tenant = tenants[number % len(tenants)] if tenants else ""
+    return Record(
+        outcome="completed",
+        at_us=number * 20_000,
+        e2e_us=times[-1],
+        token_us=times,
+        tokens=16,
+        window_tokens=16,
+        late_us=300,
+        tenant=tenant,
+    )

@@ -63,7 +63,8 @@ def test_the_result_stands_by_itself(run_load: Callable[..., Any]) -> None:
         *result["definitions"],
         "completed_without_text",
     }
-    assert {"ttft_over_time", "ttft_cdf", "itl_cdf", "itl_histogram"} == set(result["plots"])
+    assert {"ttft_over_time", "ttft_cdf", "itl_cdf", "itl_histogram", "e2e_cdf"} <= set(result["plots"])
+    assert (run.folder / "report.html").exists()
     assert all(svg.startswith("<svg") and svg.endswith("</svg>") for svg in result["plots"].values())
     assert 1.9 <= result["figures"]["window_s"] <= 60
     for words in ("time to first token", "tokens/s in all", "completed", "load.json"):

@@ -25,6 +25,7 @@ from realm_loadtests.commands.worker import parse_address, worker_command
 from realm_loadtests.figures.slo import EXAMPLE, Objective
 from realm_loadtests.records.begun import NoRun
 from realm_loadtests.records.records import RECORDS_FILE
+from realm_loadtests.report.files import PAGE_FILE, write_reports
 from realm_loadtests.report.progress import Progress
 from realm_loadtests.report.summary import summarise
 from realm_loadtests.runs.launch import MASTER_PORT, LocustFailed
@@ -69,6 +70,19 @@ _ALLOW_ERRORS = click.option(
     type=parse_share,
     show_default=True,
     help="Share of requests that may fail.",
+)
+_JUNIT = click.option(
+    "--junit",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write JUnit XML there: a case for each objective and each class of failures.",
+)
+_SUMMARY = click.option(
+    "--summary",
+    metavar="FILE",
+    envvar="GITHUB_STEP_SUMMARY",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append Markdown there.  [default: GITHUB_STEP_SUMMARY, the summary of a GitHub step]",
 )
 
 
@@ -162,8 +176,10 @@ _ALLOW_ERRORS = click.option(
     default="realm-load",
     type=click.Path(file_okay=False, path_type=Path),
     show_default=True,
-    help="Folder for load.json and requests.jsonl; an earlier run's are replaced.",
+    help="Folder for load.json, report.html and requests.jsonl; an earlier run's are replaced.",
 )
+@_JUNIT
+@_SUMMARY
 def run_command(
     url: str,
     out: Path,
@@ -175,6 +191,8 @@ def run_command(
     objectives: Sequence[Objective],
     spawn_rate: float | None,
     web_port: int | None,
+    junit: Path | None,
+    summary: Path | None,
     workers: int | None,
     bind: tuple[str, int],
     **options: Any,
@@ -216,14 +234,22 @@ def run_command(
     except (TargetUnusable, LocustFailed, ValueError, OSError) as error:
         click.echo(f"realm load: {error}", err=True)
         sys.exit(2)
-    _end(result, out, allow_errors)
+    _end(result, out, allow_errors, junit, summary)
 
 
 @load.command("report")
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_SLO
 @_ALLOW_ERRORS
-def report_command(folder: Path, objectives: Sequence[Objective], allow_errors: float) -> None:
+@_JUNIT
+@_SUMMARY
+def report_command(
+    folder: Path,
+    objectives: Sequence[Objective],
+    allow_errors: float,
+    junit: Path | None,
+    summary: Path | None,
+) -> None:
     """Make the result of the run in DIR again, from its records: with other objectives, or of a killed run.
 
     Exit status: as of a run.
@@ -233,12 +259,20 @@ def report_command(folder: Path, objectives: Sequence[Objective], allow_errors: 
     except (NoRun, OSError) as error:
         click.echo(f"realm load report: {error}", err=True)
         sys.exit(2)
-    _end(result, folder, allow_errors)
+    _end(result, folder, allow_errors, junit, summary)
 
 
-def _end(result: dict[str, Any], out: Path, allow_errors: float) -> NoReturn:
+def _end(
+    result: dict[str, Any], out: Path, allow_errors: float, junit: Path | None, summary: Path | None
+) -> NoReturn:
     click.echo(summarise(result))
-    click.echo(f"\n  Figures and definitions: {out / RESULT_FILE}; each request: {out / RECORDS_FILE}")
+    try:
+        write_reports(result, out, allow_errors, junit=junit, summary=summary)
+    except OSError as error:
+        click.echo(f"realm load: a report cannot be written: {error}", err=True)
+        sys.exit(2)
+    click.echo(f"\n  Report: {out / PAGE_FILE}; figures and definitions: {out / RESULT_FILE}; ", nl=False)
+    click.echo(f"each request: {out / RECORDS_FILE}")
     sys.exit(exit_code(result, allow_errors))
 
 

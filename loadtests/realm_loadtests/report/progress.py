@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from realm_loadtests.report.summary import number
+from realm_loadtests.report.text import number
 
 LOG_INTERVAL_S = 10.0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from realm_loadtests.wire.failures import MEANINGS
+from realm_loadtests.report.checks import meaning
+from realm_loadtests.report.text import number, visible
 
 ROWS = (
     ("time to first token", "ttft_ms"),
@@ -20,7 +21,7 @@ def summarise(result: dict[str, Any]) -> str:
     seconds = figures["window_s"]
     load = f"arrivals {settings['arrivals']}" if settings["arrivals"] else f"{settings['users']} users"
     lines = [
-        f"{target['model']} at {target['url']}: {load} for {seconds:.1f} s, "
+        f"{visible(target['model'])} at {visible(target['url'])}: {load} for {seconds:.1f} s, "
         f"up to {settings['max_tokens']} tokens an answer",
         "",
         f"  {'latency, ms':<22}" + "".join(f"{name:>10}" for name in COLUMNS),
@@ -135,13 +136,5 @@ def _errors(figures: dict[str, Any]) -> list[str]:
         return []
     lines = ["", "  failures"]
     for kind, count in figures["errors"].items():
-        meaning = MEANINGS.get(kind) or f"the server answered with the status {kind.removeprefix('http_')}"
-        lines.append(f"  {kind:<22}{count:>10}   {meaning}")
+        lines.append(f"  {kind:<22}{count:>10}   {meaning(kind)}")
     return lines
-
-
-def number(value: float | None) -> str:
-    """Three or four figures of a number; a dash for none."""
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

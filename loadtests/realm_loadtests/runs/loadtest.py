@@ -93,8 +93,9 @@ def _write_result(
 
     records = list(read_records(folder))
     result = results.build(
-        begun, measures, records, seconds=seconds, note=note, plots=draw(records), objectives=objectives
+        begun, measures, records, seconds=seconds, note=note, plots={}, objectives=objectives
     )
+    result["plots"] = draw(records, result)
     (folder / RESULT_FILE).write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
     return result
 
