@@ -15,7 +15,7 @@ from realm_loadtests.figures.slo import EXAMPLE, Objective
 from realm_loadtests.records.records import read_records
 from realm_loadtests.runs.knee import Knee, Step, find, holds
 from realm_loadtests.runs.launch import LocustFailed
-from realm_loadtests.runs.loadtest import CLIENT_LIMITED, SLO_MISSED, run
+from realm_loadtests.runs.loadtest import CLIENT_LIMITED, SLO_MISSED, Unwritten, run
 from realm_loadtests.runs.preflight import TargetUnusable
 from realm_loadtests.scenarios import SCENARIOS
 from realm_loadtests.settings import KEY_VARIABLE, Settings
@@ -92,7 +92,7 @@ def knee_command(
     try:
         knee = find(step, lowest, highest, refine)
         (out / "knee.json").write_text(json.dumps(knee.to_json(), indent=1) + "\n", encoding="utf-8")
-    except (TargetUnusable, LocustFailed, ValueError, OSError) as error:
+    except (TargetUnusable, LocustFailed, Unwritten, ValueError, OSError) as error:
         click.echo(f"realm load knee: {error}", err=True)
         sys.exit(2)
     click.echo(f"\n  {_sentence(knee, lowest, highest)}")

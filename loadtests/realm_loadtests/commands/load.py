@@ -29,7 +29,7 @@ from realm_loadtests.report.files import PAGE_FILE, write_reports
 from realm_loadtests.report.progress import Progress
 from realm_loadtests.report.summary import summarise
 from realm_loadtests.runs.launch import MASTER_PORT, LocustFailed
-from realm_loadtests.runs.loadtest import RESULT_FILE, exit_code, report, run
+from realm_loadtests.runs.loadtest import RESULT_FILE, Unwritten, exit_code, report, run
 from realm_loadtests.runs.preflight import TargetUnusable
 from realm_loadtests.scenarios import SCENARIOS
 from realm_loadtests.settings import KEY_VARIABLE, Settings
@@ -231,8 +231,15 @@ def run_command(
                 on_progress=progress.show,
                 objectives=objectives,
             )
-    except (TargetUnusable, LocustFailed, ValueError, OSError) as error:
+    except (TargetUnusable, LocustFailed, ValueError) as error:
         click.echo(f"realm load: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        click.echo(f"realm load: {out} cannot be used ({error.strerror}): name another with --out", err=True)
+        sys.exit(2)
+    except Unwritten as lost:
+        click.echo(f"{summarise(lost.result)}\n")
+        click.echo(f"realm load: {lost}", err=True)
         sys.exit(2)
     _end(result, out, allow_errors, junit, summary)
 
@@ -256,7 +263,7 @@ def report_command(
     """
     try:
         result = report(folder, objectives)
-    except (NoRun, OSError) as error:
+    except (NoRun, Unwritten, OSError) as error:
         click.echo(f"realm load report: {error}", err=True)
         sys.exit(2)
     _end(result, folder, allow_errors, junit, summary)

@@ -7,7 +7,6 @@ another machine its records go too, and it keeps a copy: a lost worker takes not
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from time import perf_counter_ns, process_time
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 from realm_loadtests.records.measures import Measures
 from realm_loadtests.records.records import Record, RecordFile
 
-MEASURES_FILE = "measures.json"
 REPORT_KEY = "realm_load"
 
 
@@ -30,7 +28,6 @@ class Collector:
         self.measures = Measures()
         self.started = perf_counter_ns()
         self.stopped: int | None = None
-        self._folder = folder
         self._file = RecordFile(folder) if folder else None
         self._cpu_base = process_time()
         self._unsent = Measures()
@@ -99,19 +96,20 @@ class Collector:
                 self._file.write(record)
         return bool(report["last"])
 
-    def finish(self) -> None:
-        """Write the measures of the whole run; called once, as the process ends, and not on workers."""
+    def finish(self) -> dict[str, Any]:
+        """The measures of the whole run; called once, as the process ends, and not on workers."""
         self.stop()
         self.measures.cpu_s += self._take_cpu()
         self.measures.window_s = max(self.measures.window_s, self.window_s)
-        if self._folder and self._file:
-            document = {
-                "measures": self.measures.to_json(),
-                "records_error": self._file.error or self._others_error,
-                "lost_workers": self.lost_workers,
-            }
+        error = self._others_error
+        if self._file:
+            error = self._file.error or error
             self._file.close()
-            (self._folder / MEASURES_FILE).write_text(json.dumps(document), encoding="utf-8")
+        return {
+            "measures": self.measures.to_json(),
+            "records_error": error,
+            "lost_workers": self.lost_workers,
+        }
 
     @property
     def window_s(self) -> float:

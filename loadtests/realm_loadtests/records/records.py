@@ -90,15 +90,20 @@ class RecordFile:
 
     def __init__(self, folder: Path) -> None:
         self.error: str | None = None
+        self._torn = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         self._descriptor = os.open(folder / RECORDS_FILE, flags, 0o644)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record, as `Record.to_json` gave it."""
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        if self._torn:
+            line = b"\n" + line  # so that the part of a record spoils no other, once there is space again
         try:
-            if os.write(self._descriptor, line) < len(line):
-                self.error = self.error or "the disk took only a part of a record"
+            written = os.write(self._descriptor, line)
+            self._torn = written < len(line)
+            if self._torn:
+                self.error = self.error or "records could not be written: the disk took only a part of one"
         except OSError as error:
             self.error = self.error or f"records could not be written: {error}"
 

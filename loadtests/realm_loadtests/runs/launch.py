@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from realm_loadtests.records.collector import MEASURES_FILE
 from realm_loadtests.records.measures import Measures
 from realm_loadtests.records.records import read_records
 from realm_loadtests.settings import Settings
@@ -60,8 +59,8 @@ def run_locust(
             # A session of its own: the terminal's Ctrl-C is for us, and we pass it on once.
             start_new_session=True,
         )
-        note = _watch(process, settings, on_progress, WORKERS_WAIT_S if bind else 0)
-    return _collect(folder, note, process.returncode)
+        kept, note = _watch(process, settings, on_progress, WORKERS_WAIT_S if bind else 0)
+    return _collect(folder, kept, note, process.returncode)
 
 
 def locust_command(
@@ -103,20 +102,22 @@ def _watch(
     settings: Settings,
     on_progress: Callable[[dict[str, Any]], None],
     wait_s: float,
-) -> str | None:
-    """Pass the progress on until locust ends; stop it when it is asked to, or does not end by itself."""
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Pass the progress on until locust ends; stop it when it is asked to, or does not end by itself. Returns
+    what locust said last, and a note.
+    """
     assert process.stdout is not None
     limit = settings.duration_s + settings.drain_s + GRACE_S + wait_s
     watchdog = threading.Timer(limit, process.kill)
     watchdog.start()
-    note = None
+    kept = note = None
     try:
         try:
-            _read_progress(process.stdout, on_progress)
+            kept = _read_progress(process.stdout, on_progress)
         except KeyboardInterrupt:
             note = "ended early by Ctrl-C"
             process.terminate()
-            _read_progress(process.stdout, on_progress)
+            kept = _read_progress(process.stdout, on_progress)
         process.wait()
     except KeyboardInterrupt:
         process.kill()
@@ -124,25 +125,32 @@ def _watch(
     finally:
         watchdog.cancel()
         process.stdout.close()
-    return note
+    return kept, note
 
 
-def _read_progress(stream: IO[str], on_progress: Callable[[dict[str, Any]], None]) -> None:
+def _read_progress(stream: IO[str], on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
+    """Pass each state on; return what `Collector.finish` made at the end, if it came to that."""
+    kept: dict[str, Any] | None = None
     for line in stream:
         if line.startswith("{"):
             state = json.loads(line)
+            if "measures" in state:
+                kept = state
+                continue
             clean = {key: None if _is_nan(value) else value for key, value in state.items()}
             on_progress(clean)
+    return kept
 
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _collect(folder: Path, note: str | None, returncode: int) -> tuple[Measures, str | None]:
-    path = folder / MEASURES_FILE
-    if path.exists():
-        return _kept(folder, json.loads(path.read_text(encoding="utf-8")), note)
+def _collect(
+    folder: Path, kept: dict[str, Any] | None, note: str | None, returncode: int
+) -> tuple[Measures, str | None]:
+    if kept is not None:
+        return _kept(folder, kept, note)
     measures = Measures.of(read_records(folder))
     log = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")
     if measures.requests == 0 and "Gave up waiting for workers" in log:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 from realm_loadtests.figures import results
 from realm_loadtests.figures.slo import Objective
 from realm_loadtests.records.begun import RUN_FILE, Begun, NoRun
-from realm_loadtests.records.collector import MEASURES_FILE
 from realm_loadtests.records.measures import Measures
 from realm_loadtests.records.records import RECORDS_FILE, read_records
 from realm_loadtests.runs.launch import run_locust
@@ -27,6 +27,17 @@ FAILED, CLIENT_LIMITED, SLO_MISSED = 1, 3, 4
 """Exit codes; 2 is wrong usage, or a target that cannot be tested."""
 
 
+class Unwritten(Exception):
+    """The run is over, and its `result` could not be written; one line with the remedy."""
+
+    def __init__(self, path: Path, error: OSError, result: dict[str, Any]) -> None:
+        super().__init__(
+            f"{path} could not be written ({error.strerror}): free some space, then realm load report "
+            f"{path.parent} makes it again from the records that were kept"
+        )
+        self.result = result
+
+
 def run(
     settings: Settings,
     *,
@@ -38,8 +49,8 @@ def run(
 ) -> dict[str, Any]:
     """Run the load test; return the document that it wrote to load.json in the settings' folder.
 
-    Raises `TargetUnusable` before any load, `LocustFailed`, ValueError for a URL that is none, and OSError if
-    the folder cannot be written.
+    Raises `TargetUnusable` before any load, `LocustFailed`, ValueError for a URL that is none, OSError if the
+    folder cannot be written, and `Unwritten` if that is so only in the end.
     """
     if is_websocket(settings.url):
         Dialogue(settings.url, None)
@@ -96,7 +107,13 @@ def _write_result(
         begun, measures, records, seconds=seconds, note=note, plots={}, objectives=objectives
     )
     result["plots"] = draw(records, result)
-    (folder / RESULT_FILE).write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+    path = folder / RESULT_FILE
+    try:
+        path.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()  # half a result is none
+        raise Unwritten(path, error, result) from None
     return result
 
 
@@ -119,5 +136,5 @@ def exit_code(result: dict[str, Any], allowed_errors: float) -> int:
 def _prepare(folder: Path) -> None:
     """Make the folder, without the files of an earlier run: records are appended to."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (RUN_FILE, RECORDS_FILE, MEASURES_FILE, RESULT_FILE):
+    for name in (RUN_FILE, RECORDS_FILE, RESULT_FILE):
         (folder / name).unlink(missing_ok=True)

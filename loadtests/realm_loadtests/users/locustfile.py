@@ -47,7 +47,7 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
             lambda **_: gevent.spawn(_end_after, environment, collector, settings.duration_s, end)
         )
         gevent.spawn(_show_progress, runner, collector)
-    environment.events.quit.add_listener(lambda **_: collector.finish())
+        environment.events.quit.add_listener(lambda **_: _say(collector.finish()))
 
 
 def _use(settings: Settings, collector: Collector, part: int | None = None) -> None:
@@ -130,11 +130,20 @@ def _show_progress(runner: Any, collector: Collector) -> None:
             "itl_p50_us": itl[0],
             "itl_p99_us": itl[1],
         }
-        try:
-            print(json.dumps(state), file=sys.stdout, flush=True)
-        except OSError:
+        if not _say(state):
             runner.quit()
             return
+
+
+def _say(document: dict[str, Any]) -> bool:
+    """Write a line of JSON to whoever started the test: is somebody there to read it? Not to the disk,
+    which may be full.
+    """
+    try:
+        print(json.dumps(document), file=sys.stdout, flush=True)
+    except OSError:
+        return False
+    return True
 
 
 _events: Any = events  # locust has no types for its hooks
