@@ -2,6 +2,8 @@
 
 import json
 import tomllib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from realm_harness.results import CaseResult
 from realm_harness.score import (
     CAUGHT,
     KEY,
+    PARALLEL,
     DefectScore,
     Score,
     matrix_lines,
@@ -56,10 +59,30 @@ def test_every_defect_is_claimed_by_a_case_that_exists() -> None:
     assert set(CLAIMS.values()) <= {case.id for case in load_cases()}
 
 
-@pytest.mark.parametrize(("defect", "case_id"), CLAIMS.items())
+@pytest.fixture(scope="module")
+def claimed(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[list[CaseResult]]]]:
+    """What the case that claims it makes of each defect that is asked for. Most of such a run is waiting for
+    what never comes, so several run at a time.
+    """
+    asked = [
+        item.callspec.params.get("defect") for item in request.session.items if hasattr(item, "callspec")
+    ]
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        yield {
+            defect: pool.submit(
+                run_against, MockServer(defects=[defect], api_key=KEY), load_cases([CLAIMS[defect]])
+            )
+            for defect in asked
+            if defect in CLAIMS
+        }
+
+
+@pytest.mark.parametrize("defect", CLAIMS)
 @pytest.mark.timeout(60)
-def test_defect_is_caught_by_the_case_that_claims_it(defect: str, case_id: str) -> None:
-    (result,) = run_against(MockServer(defects=[defect], api_key=KEY), load_cases([case_id]))
+def test_defect_is_caught_by_the_case_that_claims_it(
+    defect: str, claimed: dict[str, Future[list[CaseResult]]]
+) -> None:
+    case_id, (result,) = CLAIMS[defect], claimed[defect].result()
     assert result.verdict in CAUGHT, f"{case_id} says {result.verdict}: {result.message}"
     assert result.message
     assert result.repro.startswith("curl ")
