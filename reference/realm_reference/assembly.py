@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from realm_abi.guests import guest_bytes
@@ -33,6 +33,11 @@ class Draft:
     """Speculation. `model` is what drafts, as `load_draft` takes it; without one the text itself."""
 
     model: str | None = None
+
+    @staticmethod
+    def of(options: Mapping[str, Any]) -> Draft | None:
+        """What the options of a command ask for."""
+        return Draft(options["draft_model"]) if options["draft_tokens"] else None
 
 
 class AssemblyError(Exception):

@@ -91,6 +91,34 @@ def chosen_compute(options: Mapping[str, Any]) -> Compute:
         raise CannotStart(str(error)) from None
 
 
+def draft_options(command: F) -> F:
+    """Speculation: --draft-tokens and --draft-model; `check_drafts` looks at them."""
+    for option in (
+        click.option(
+            "--draft-model",
+            metavar="MODEL",
+            help="Guess with this known model or GGUF file of the same vocabulary, or with the model's own"
+            " first layers (layers:N), where the text itself has nothing to guess from.",
+        ),
+        click.option(
+            "--draft-tokens",
+            type=click.IntRange(0, 16),
+            default=0,
+            show_default=True,
+            help="Speculation: tokens that a guest may guess ahead at a time; 0 is off."
+            " No answer changes by it.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def check_drafts(options: Mapping[str, Any]) -> None:
+    """Raises click's complaint about a draft model without leave to guess."""
+    if options["draft_model"] is not None and not options["draft_tokens"]:
+        raise click.UsageError("--draft-model needs --draft-tokens N")
+
+
 def model_options(command: F) -> F:
     """The options of all commands that run a model."""
     for option in (

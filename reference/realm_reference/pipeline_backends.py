@@ -20,10 +20,11 @@ Generated = AsyncGenerator[str | Usage, None]
 
 
 class LocalModel:
-    """Steps on an orchestrator of this process."""
+    """Steps on an orchestrator of this process, with leave for `draft_tokens` guesses at a time."""
 
-    def __init__(self, orchestrator: Orchestrator) -> None:
+    def __init__(self, orchestrator: Orchestrator, draft_tokens: int = 0) -> None:
         self._orchestrator = orchestrator
+        self._draft_tokens = draft_tokens
 
     async def __call__(self, step: Step, prompt: str) -> Generated:
         """Continue a step's prompt; StepFailed says why that did not go."""
@@ -60,7 +61,8 @@ class LocalModel:
             raise StepFailed(
                 f"its prompt has {prompt.tokens} tokens; the context holds {model.context_length}"
             )
-        return GenerationRequest(prompt=prompt, adapter=step.adapter or "", **step.sampling.within(room))
+        sampling = step.sampling.within(room, self._draft_tokens)
+        return GenerationRequest(prompt=prompt, adapter=step.adapter or "", **sampling)
 
 
 class NoServer(Exception):
@@ -107,7 +109,7 @@ def _parameters(sampling: Sampling) -> dict[str, Any]:
         given["seed"] = sampling.seed
     if sampling.stop:
         given["stop"] = list(sampling.stop)
-    for name in ("top_k", "min_p", "repetition_penalty"):
+    for name in ("top_k", "min_p", "repetition_penalty", "draft_tokens"):
         if getattr(sampling, name) != getattr(plain, name):
             given[name] = getattr(sampling, name)
     return given

@@ -15,8 +15,10 @@ import click
 from realm_reference.command_options import (
     DEFAULT_MODEL,
     CannotStart,
+    check_drafts,
     check_gpu,
     chosen_compute,
+    draft_options,
     model_options,
 )
 from realm_reference.serve_adapters import adapter_option, load_all, read_adapters
@@ -126,6 +128,7 @@ def validate(files: tuple[Path, ...], model: str | None) -> None:
 @click.option("--api-key", envvar="REALM_API_KEY", help="Key of that server (or REALM_API_KEY).")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result: fields, steps, usage.")
 @model_options
+@draft_options
 @adapter_option
 @click.pass_context
 def run(context: click.Context, /, name: str, folder: Path, **options: Any) -> None:
@@ -134,6 +137,7 @@ def run(context: click.Context, /, name: str, folder: Path, **options: Any) -> N
     source = context.get_parameter_source("model")
     named = options["model"] if source is not click.core.ParameterSource.DEFAULT else None
     inputs = _fields(found, options["given"])
+    check_drafts(options)
     emit = None if options["as_json"] else _print_piece
     run_it = _remote if options["url"] else _local
     result = run_it(found, inputs, options, named, emit)
@@ -165,15 +169,14 @@ def _local(found: Pipeline, inputs: Any, options: dict[str, Any], named: str | N
 
     async def generate(orchestrator: Any) -> Result:
         try:
-            return await run_pipeline(found, inputs, LocalModel(orchestrator), emit)
+            return await run_pipeline(found, inputs, LocalModel(orchestrator, options["draft_tokens"]), emit)
         finally:
             await orchestrator.close(0)
 
     try:
-        with assembly.orchestrator(model, options["wasm"], compute=compute, max_running=1) as (
-            engine,
-            orchestrator,
-        ):
+        with assembly.orchestrator(
+            model, options["wasm"], compute=compute, draft=assembly.Draft.of(options), max_running=1
+        ) as (engine, orchestrator):
             load_all(engine, read_adapters(options["adapter"], None, orchestrator.model.config))
             for wrong in wrong_models(found, orchestrator.model.name, engine.adapters.loaded):
                 raise CannotStart(wrong)

@@ -9,13 +9,22 @@ from typing import Any, NoReturn
 
 import click
 
-from realm_reference.command_options import CannotStart, FiniteRange, check_gpu, chosen_compute, model_options
+from realm_reference.command_options import (
+    CannotStart,
+    FiniteRange,
+    check_drafts,
+    check_gpu,
+    chosen_compute,
+    draft_options,
+    model_options,
+)
 from realm_reference.serve_adapters import adapter_option, load_all, read_adapters
 
 
 @click.command(context_settings={"auto_envvar_prefix": "REALM_RUN"})
 @click.argument("prompt")
 @model_options
+@draft_options
 @adapter_option
 @click.option(
     "--max-tokens", type=click.IntRange(1), default=256, show_default=True, help="Tokens to generate at most."
@@ -40,6 +49,7 @@ def run(**options: Any) -> None:
     """Generate once and print the text as it comes."""
     for name in ("prompt", "system"):
         options[name] = _utf8(name, options[name])
+    check_drafts(options)
     check_gpu(options["gpu"])
     compute = chosen_compute(options)
     from realm_reference import assembly
@@ -48,10 +58,13 @@ def run(**options: Any) -> None:
     if len(options["adapter"]) > 1:
         raise click.UsageError("--adapter: one run has one adapter")
     try:
-        with assembly.orchestrator(options["model"], options["wasm"], compute=compute, max_running=1) as (
-            engine,
-            orchestrator,
-        ):
+        with assembly.orchestrator(
+            options["model"],
+            options["wasm"],
+            compute=compute,
+            draft=assembly.Draft.of(options),
+            max_running=1,
+        ) as (engine, orchestrator):
             load_all(engine, read_adapters(options["adapter"], None, orchestrator.model.config))
             asyncio.run(_run(orchestrator, options))
     except (assembly.AssemblyError, ModelError) as error:
@@ -83,6 +96,7 @@ async def _run(orchestrator: Any, options: dict[str, Any]) -> None:
         top_k=options["top_k"],
         seed=secrets.randbits(32) if options["seed"] is None else options["seed"],
         adapter=options["adapter"][0][0] if options["adapter"] else "",
+        draft_tokens=options["draft_tokens"],
     )
     generation = orchestrator.submit(request)
     try:

@@ -13,7 +13,9 @@ import click
 from realm_reference.command_options import (
     CannotStart,
     FiniteRange,
+    check_drafts,
     check_gpu,
+    draft_options,
     limit_threads,
     model_options,
 )
@@ -147,19 +149,7 @@ PORT = click.IntRange(0, 65535)
     type=click.IntRange(1),
     help="Limit for requests without one.  [default: the context's end]",
 )
-@click.option(
-    "--draft-tokens",
-    type=click.IntRange(0, 16),
-    default=0,
-    show_default=True,
-    help="Speculation: tokens that a guest may guess ahead at a time; 0 is off. No answer changes by it.",
-)
-@click.option(
-    "--draft-model",
-    metavar="MODEL",
-    help="Guess with this known model or GGUF file of the same vocabulary, or with the model's own first"
-    " layers (layers:N), where the text itself has nothing to guess from.",
-)
+@draft_options
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
@@ -184,8 +174,7 @@ def serve(**options: Any) -> None:
     check_environment(click.get_current_context(), os.environ)
     if options["auth"] != (options["api_keys"] is not None):
         raise click.UsageError("--auth and --api-keys FILE need each other")
-    if options["draft_model"] is not None and not options["draft_tokens"]:
-        raise click.UsageError("--draft-model needs --draft-tokens N")
+    check_drafts(options)
     _check_ready_file(options["ready_file"])
     check_gpu(options["gpu"])
     limit_threads(options["threads"] or 1)

@@ -45,7 +45,7 @@ def serve_until_stopped(options: dict[str, Any], resources: ExitStack) -> None:
                 options["model"],
                 options["wasm"],
                 compute=compute,
-                draft=assembly.Draft(options["draft_model"]) if options["draft_tokens"] else None,
+                draft=assembly.Draft.of(options),
                 guests_on=options["guests_on"],
                 limits=settings.limits,
                 max_running=settings.max_running,

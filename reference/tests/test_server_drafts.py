@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
+import click
 import pytest
 from click.testing import CliRunner
+from realm_reference.run_command import run
 from realm_reference.serve_commands import serve
 
 StartServer = Callable[..., Awaitable[Any]]
@@ -61,7 +63,9 @@ async def test_no_more_than_the_server_allows(start_server: StartServer) -> None
     assert "at most 4" in error["message"]
 
 
-def test_a_draft_model_needs_leave_to_guess() -> None:
-    done = CliRunner().invoke(serve, ["--draft-model", "layers:2"])
+@pytest.mark.parametrize("command", [serve, run], ids=["serve", "run"])
+def test_a_draft_model_needs_leave_to_guess(command: click.Command) -> None:
+    given = ["hello"] if command is run else []
+    done = CliRunner().invoke(command, [*given, "--draft-model", "layers:2"])
     assert done.exit_code == 2
     assert "--draft-model needs --draft-tokens N" in done.output

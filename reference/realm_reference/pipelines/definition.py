@@ -13,7 +13,10 @@ DEFAULT_INPUT: Final = "input"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to continue a prompt. The defaults are those of Realm's `generate`; seed None draws one."""
+    """How to continue a prompt. The defaults are those of Realm's `generate`; seed None draws one.
+
+    `draft_tokens` are the guesses that it may have at a time; None are as many as there may be.
+    """
 
     max_tokens: int = 100
     temperature: float = 0.7
@@ -23,11 +26,15 @@ class Sampling:
     repetition_penalty: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    draft_tokens: int | None = None
 
-    def within(self, room: int) -> dict[str, Any]:
-        """As a request for a generation names them; at most `room` tokens, and with a seed."""
+    def within(self, room: int, drafts: int) -> dict[str, Any]:
+        """As a request for a generation names them: at most `room` tokens and `drafts` guesses at a time, and
+        with a seed.
+        """
         seed = secrets.randbits(32) if self.seed is None else self.seed
-        return asdict(replace(self, max_tokens=min(self.max_tokens, room), seed=seed))
+        drafts = drafts if self.draft_tokens is None else min(self.draft_tokens, drafts)
+        return asdict(replace(self, max_tokens=min(self.max_tokens, room), seed=seed, draft_tokens=drafts))
 
 
 @dataclass(frozen=True)

@@ -77,4 +77,5 @@ SAMPLING: Final[Mapping[str, Check[Any]]] = {
     "repetition_penalty": _number(0.01, 10),
     "seed": _integer(-(2**63), 2**63 - 1),
     "stop": _stop,
+    "draft_tokens": _integer(0, 16),
 }

@@ -96,10 +96,13 @@ class Preparer:
             logprobs=request.top_logprobs,
             seed=secrets.randbits(32) if request.seed is None else request.seed,
             stop=request.stop,
-            draft_tokens=self._drafts(request.draft_tokens),
+            draft_tokens=self.drafts(request.draft_tokens),
         )
 
-    def _drafts(self, wanted: int | None) -> int:
+    def drafts(self, wanted: int | None) -> int:
+        """The guesses at a time of a request that wants so many, or says nothing; ApiError 400 for more than
+        there may be.
+        """
         most = self._draft_tokens
         if wanted is None or wanted <= most:
             return most if wanted is None else wanted

@@ -38,7 +38,7 @@ async def prepare(
             f" and 'max_tokens' asks for {sampling.max_tokens} more.",
             "context_length_exceeded",
         )
-    return replace(counted, **sampling.within(room))
+    return replace(counted, **sampling.within(room, service.settings.draft_tokens))
 
 
 def _counted(service: Service, tenant: str, text: str, chat: bool) -> GenerationRequest:
@@ -87,6 +87,7 @@ async def generate(service: Service, asked: GenerateParams, call: RunningCall) -
     begun = time.perf_counter()
     served = service.models.find(asked.model, call.record.caller.tenant)
     caller, exact = call.record.caller, asked.max_tokens_given
+    service.preparer.drafts(asked.sampling.draft_tokens)  # or it is refused
     request = await prepare(service, caller, asked.prompt, asked.sampling, chat=asked.chat, exact=exact)
     request = replace(request, adapter=served.adapter, logprobs=0 if asked.logprobs else None)
     text = ""
