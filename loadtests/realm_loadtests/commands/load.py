@@ -21,6 +21,7 @@ from realm_loadtests.commands.parameters import (
     parse_objectives,
     parse_share,
 )
+from realm_loadtests.commands.schema import schema_command
 from realm_loadtests.commands.worker import parse_address, worker_command
 from realm_loadtests.figures.slo import EXAMPLE, Objective
 from realm_loadtests.records.begun import NoRun
@@ -284,4 +285,5 @@ def _end(
 
 
 load.add_command(knee_command)
+load.add_command(schema_command)
 load.add_command(worker_command)
