@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from realm_loadtests.calibration import instrument as calibration
 from realm_loadtests.calibration.instrument import Arrived, Calibration, Error, Level
-from realm_loadtests.commands.load import calibrate_command
+from realm_loadtests.commands import calibrate_command
 from realm_loadtests.records.records import Record
 from realm_mocks.server import MockServer, Schedule
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from realm_loadtests.commands.load import compare_command
+from realm_loadtests.commands import compare_command
 from realm_loadtests.figures.comparison import compare
 from realm_loadtests.records.records import Record, RecordFile
+from realm_mocks.server import MockServer, Schedule
 
 
 def requests(
@@ -129,3 +130,41 @@ def test_the_commands_mistakes_are_told(tmp_path: Path) -> None:
         outcome = run(*arguments)
         assert outcome.exit_code == 2, arguments
         assert said in outcome.output
+
+
+def test_since_a_baseline_only_what_changed_beside_the_yardstick_counts(tmp_path: Path) -> None:
+    """Both sides twice as slow is another machine; B alone half as slow again is B's doing."""
+    then = (written(tmp_path / "a", requests(1)), written(tmp_path / "b", requests(2, ttft_ms=200)))
+    slower_machine = (
+        written(tmp_path / "a2", requests(3, ttft_ms=200, itl_ms=20)),
+        written(tmp_path / "b2", requests(4, ttft_ms=400, itl_ms=20)),
+    )
+    slower_server = (
+        written(tmp_path / "a3", requests(5, ttft_ms=200, itl_ms=20)),
+        written(tmp_path / "b3", requests(6, ttft_ms=600, itl_ms=20)),
+    )
+    baseline = str(tmp_path / "baseline.json")
+    assert run(*then, "--json", baseline).exit_code == 5
+    same = run(*slower_machine, "--baseline", baseline, "--threshold", "15%")
+    assert same.exit_code == 0, same.output
+    worse = run(*slower_server, "--baseline", baseline, "--threshold", "15%")
+    assert worse.exit_code == 5, worse.output
+    assert "B beside A, since" in worse.output
+    (tmp_path / "none.json").write_text("{}")
+    told = run(*then, "--baseline", str(tmp_path / "none.json"))
+    assert told.exit_code == 2
+    assert "is no result of realm compare --json" in told.output
+
+
+def test_servers_are_loaded_in_turns_and_compared(tmp_path: Path) -> None:
+    with (
+        MockServer(Schedule(ttft=0.02, itl=0.002, tokens=4)) as a,
+        MockServer(Schedule(ttft=0.2, itl=0.002, tokens=4)) as b,
+    ):
+        said = run("run", a.url, b.url, "--rounds", "1", "--each", "2s", "--out", str(tmp_path))
+    assert said.exit_code == 5, said.output
+    assert "ttft_p50" in said.output
+    assert {path.name for path in tmp_path.iterdir()} == {"a1", "b1"}
+    missing = run("run", "http://127.0.0.1:1", b.url, "--out", str(tmp_path))
+    assert missing.exit_code == 2
+    assert "is not there" in missing.output

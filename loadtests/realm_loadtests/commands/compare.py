@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
+from realm_loadtests.commands.compare_run import compare_run_command
+from realm_loadtests.commands.groups import DefaultGroup
 from realm_loadtests.commands.parameters import parse_share
+from realm_loadtests.commands.verdicts import report_comparison
 from realm_loadtests.figures.comparison import compare
 from realm_loadtests.records.records import RECORDS_FILE, Record, read_records
 
-WORSE = 5
-"""Exit code: a figure got worse by more than the threshold."""
+
+@click.group("compare", cls=DefaultGroup, default="folders")
+def compare_command() -> None:
+    """Compare the load tests in two folders, or of two servers, with intervals and a verdict."""
 
 
-@click.command("compare")
+@click.command("folders")
 @click.argument("a", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("b", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
@@ -39,12 +42,25 @@ WORSE = 5
 )
 @click.option("--seed", default=7, show_default=True, type=click.IntRange(0), help="Of the resampling.")
 @click.option(
+    "--baseline",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An earlier --json: judge whether B got worse beside A since then, instead of B against A.",
+)
+@click.option(
     "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the result there."
 )
-def compare_command(
-    a: Path, b: Path, more: tuple[tuple[Path, Path], ...], threshold: float, seed: int, output: Path | None
+def folders_command(
+    a: Path,
+    b: Path,
+    more: tuple[tuple[Path, Path], ...],
+    threshold: float,
+    seed: int,
+    baseline: Path | None,
+    output: Path | None,
 ) -> None:
     """Compare the load test in folder B with the one in folder A.
+
+    `realm compare run URL_A URL_B` makes the runs too, in turns.
 
     Exit status: 0 nothing got worse, 2 nothing to compare, 5 a figure got worse by more than the threshold.
     """
@@ -53,13 +69,7 @@ def compare_command(
         result = compare(*sides, threshold=threshold, seed=seed)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    click.echo("\n".join(table(result)))
-    if output is not None:
-        try:
-            output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise click.UsageError(f"{output} cannot be written: {error.strerror}") from None
-    sys.exit(WORSE if any(figure["verdict"] == "worse" for figure in result["figures"]) else 0)
+    sys.exit(report_comparison(result, baseline, output))
 
 
 def _records(folder: Path) -> list[Record]:
@@ -68,19 +78,5 @@ def _records(folder: Path) -> list[Record]:
     return list(read_records(folder))
 
 
-def table(result: dict[str, Any]) -> list[str]:
-    """The result as a person reads it."""
-    lines = [f"  {'':<12}{'A':>12}{'B':>12}{'change':>10}   95 % interval"]
-    for each in result["figures"]:
-        a, b, change, low, high = (each[name] for name in ("a", "b", "change", "low", "high"))
-        unit = f" {each['unit']}" if each["unit"] else ""
-        lines.append(
-            f"  {each['figure']:<12}{a:>9.3f}{unit:<3}{b:>9.3f}{unit:<3}{change:>+10.1%}   "
-            f"{low:+.1%} to {high:+.1%}   {each['verdict']}"
-        )
-    runs, requests = result["runs"], result["requests"]
-    lines.append(
-        f"  runs {runs['a']} and {runs['b']}, requests {requests['a']} and {requests['b']}; "
-        f"Cliff's delta of TTFT {result['effect']['ttft_cliffs_delta']}; threshold {result['threshold']:.0%}"
-    )
-    return lines
+compare_command.add_command(folders_command)
+compare_command.add_command(compare_run_command)

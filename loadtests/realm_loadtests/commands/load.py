@@ -9,8 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from realm_loadtests.commands.calibrate import calibrate_command
-from realm_loadtests.commands.compare import compare_command
+from realm_loadtests.commands.groups import DefaultGroup
 from realm_loadtests.commands.knee import knee_command
 from realm_loadtests.commands.parameters import (
     OPEN_LOOP_STREAMS,
@@ -36,22 +35,10 @@ from realm_loadtests.scenarios import SCENARIOS
 from realm_loadtests.settings import KEY_VARIABLE, Settings
 from realm_loadtests.users.arrivals import FORMS
 
-__all__ = ["calibrate_command", "compare_command", "load"]
-
 CLOSED_LOOP_USERS = 4
 
 
-class _Load(click.Group):
-    """`realm load URL` runs a test; the names of its subcommands are no URLs."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take what is not a subcommand as `run`'s arguments, a plea for help too."""
-        if not args or args[0] not in self.commands:
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=_Load)
+@click.group(cls=DefaultGroup, default="run")
 def load() -> None:
     """Load-test a server with streaming users, or report such a test again."""
 

@@ -53,6 +53,33 @@ def compare(a: Runs, b: Runs, *, threshold: float, seed: int) -> dict[str, Any]:
     }
 
 
+def since(now: dict[str, Any], then: dict[str, Any]) -> list[dict[str, Any]]:
+    """How B's ratio to A changed from an earlier comparison to this one, figure by figure.
+
+    A is a yardstick that did not change: what the machine is, and what else it does, is in both its times and
+    B's. Both comparisons' intervals widen this one's; a share (error_rate) is compared by its difference.
+    """
+    earlier = {each["figure"]: each for each in then["figures"]}
+    found = []
+    for each in now["figures"]:
+        old = earlier.get(each["figure"])
+        if old is None:
+            continue
+        change, low, high = (
+            _growth(each["figure"], each[mine], old[theirs])
+            for mine, theirs in (("change", "change"), ("low", "high"), ("high", "low"))
+        )
+        verdict = _verdict(low, high, now["threshold"])
+        found.append(
+            {"figure": each["figure"], "change": change, "low": low, "high": high, "verdict": verdict}
+        )
+    return found
+
+
+def _growth(name: str, now: float, then: float) -> float:
+    return now - then if name == "error_rate" else (1 + now) / max(1 + then, 1e-9) - 1
+
+
 def _difference(
     name: str, sides: Sequence[Sample], weights: Sequence[Sequence[Floats]], threshold: float
 ) -> Difference | None:
