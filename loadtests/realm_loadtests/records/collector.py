@@ -37,6 +37,8 @@ class Collector:
         self._ended = False
         self.lost_workers: list[str] = []
         self.running = False
+        self.open: int | None = None
+        """Streams that are open in this process; None on a master, which has none of its own."""
 
     def start(self, at_ns: int | None = None) -> None:
         """Begin the run's window: the users are about to start, at `at_ns` (`perf_counter_ns`) or now."""

@@ -67,6 +67,7 @@ class Asker:
         ask = scenario.next()
         sending = _Sending(user, self.tenant_name(user), intended)
         timing = sending.timing
+        self._collector.open = (self._collector.open or 0) + 1
         try:
             with gevent.Timeout(self._settings.timeout_s, TimeoutError()):
                 line.ask(ask, timing)
@@ -109,6 +110,7 @@ class Asker:
             )
 
     def _end(self, sending: _Sending, outcome: Outcome, failure: ExchangeFailure | None) -> None:
+        self._collector.open = (self._collector.open or 1) - 1
         record = self._record(sending, outcome, failure)
         self._collector.add(record)
         if outcome in ("completed", "failed"):

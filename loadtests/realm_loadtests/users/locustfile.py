@@ -20,6 +20,7 @@ from realm_loadtests.records.collector import Collector
 from realm_loadtests.settings import Settings, joined_folder
 from realm_loadtests.users.closedloop import StreamingUser
 from realm_loadtests.users.distributed import Master, Worker
+from realm_loadtests.users.live import show_in_web_ui, state
 from realm_loadtests.users.openloop import OpenLoopUser
 
 PROGRESS_INTERVAL_S = 1.0
@@ -42,6 +43,8 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
         gevent.spawn(_watch_lag, collector)
     if is_worker:
         return
+    if environment.web_ui:
+        show_in_web_ui(environment.web_ui, collector)
     if settings.output:
         environment.events.test_start.add_listener(
             lambda **_: gevent.spawn(_end_after, environment, collector, settings.duration_s, end)
@@ -117,20 +120,7 @@ def _show_progress(runner: Any, collector: Collector) -> None:
     """Write a line of JSON each second to whoever started the test; end it if nobody is left to read."""
     while True:
         gevent.sleep(PROGRESS_INTERVAL_S)
-        measures = collector.measures
-        ttft, itl = measures.ttft.quantiles_us([0.5]), measures.itl.quantiles_us([0.5, 0.99])
-        state = {
-            "elapsed_s": collector.window_s,
-            "users": runner.user_count,
-            "completed": measures.completed,
-            "failed": measures.failed,
-            "tokens": measures.tokens,
-            "stopping": collector.stopped is not None,
-            "ttft_p50_us": ttft[0],
-            "itl_p50_us": itl[0],
-            "itl_p99_us": itl[1],
-        }
-        if not _say(state):
+        if not _say(state(collector, runner.user_count)):
             runner.quit()
             return
 
