@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -86,8 +87,9 @@ def _start(collector: Collector, at_ns: int | None) -> None:
     """Begin the window, with all that is loaded by now out of the garbage collector's sight.
 
     A full collection over locust's imports stops every stream of the process for tens of milliseconds, which
-    would be reported as the server's.
+    would be reported as the server's. So does the first look at the stack, which locust takes when it stops.
     """
+    inspect.stack()
     gc.collect()
     gc.freeze()
     collector.start(at_ns)
