@@ -26,7 +26,8 @@ class Settings:
     `arrivals` is an arrival process (`Arrivals.parse`) for an open loop, in which `users` is the most streams
     at a time; None is the closed loop. `processes` share the users or the arrivals. `scenario` is a key of
     `SCENARIOS`, `adapters` are those that its requests may name, `tenants` a file of tenants' keys (see
-    `tenants.py`), `stall_factor` the multiple of the run's median gap that is a stall. `folder` is where
+    `tenants.py`), `stall_factor` the multiple of the run's median gap that is a stall, `metrics` the
+    page of the server's own metrics (None: /metrics of the URL; empty: none is asked for). `folder` is where
     records and measures go (None: nowhere, for a locust run by hand).
     """
 
@@ -47,6 +48,7 @@ class Settings:
     adapters: tuple[str, ...] = ()
     tenants: str | None = None
     stall_factor: float = 4.0
+    metrics: str | None = None
     folder: str | None = None
 
     def to_environment(self, api_key: str | None) -> dict[str, str]:

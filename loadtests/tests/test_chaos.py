@@ -22,7 +22,9 @@ def test_each_fault_of_the_network_has_its_name_and_number(run_load: Callable[..
         MockServer(Schedule(ttft=0.01, itl=0.005, tokens=12)) as server,
         FaultProxy(server.url, faults, seed=1) as proxy,
     ):
-        run = run_load(proxy.url, "--users", "8", "--duration", "3s", "--model", server.model)
+        run = run_load(
+            proxy.url, "--users", "8", "--duration", "3s", "--model", server.model, "--metrics", ""
+        )
         counts = dict(proxy.counts)
     figures = run.result["figures"]
     assert run.code == 1

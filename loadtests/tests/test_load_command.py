@@ -48,6 +48,14 @@ def test_figures_agree_with_what_the_server_did(run_load: Callable[..., Any]) ->
     assert figures["ttft_ms"]["p50"] < figures["e2e_ms"]["p50"]
     assert {record["response_id"] for record in run.records} == {record.id for record in served}
 
+    assert figures["stalls"]["share_of_streams"] == 1.0
+    assert figures["stalls"]["length_ms"]["max"] >= STALL_S * 1e3
+    # Its own page tells of the same requests, and of no others.
+    counts = run.result["server"]["counts"]
+    assert counts["tokens"] == {"server": figures["tokens"], "clients": figures["tokens"], "agrees": True}
+    assert counts["requests"]["server"] == figures["requests"]
+    assert run.result["server"]["latencies"]["ttft_ms"]["server"]["count"] == len(served)
+
 
 def test_the_result_stands_by_itself(run_load: Callable[..., Any]) -> None:
     with MockServer(Schedule(tokens=TOKENS, itl=0.02)) as server:
@@ -93,7 +101,7 @@ def test_equal_seeds_ask_equal_questions_and_users_differ(
     for seed in ("1", "1", "2"):
         server = scripted_server(answer)
         assert run_load(server.url, "--users", "2", "--duration", "1s", "--seed", seed).code == 0
-        bodies = [request.partition(b"\r\n\r\n")[2] for request in server.requests[2:]]
+        bodies = [request.partition(b"\r\n\r\n")[2] for request in server.requests if b"POST" in request][1:]
         asked.append(set(bodies[:8]))
         assert len(asked[-1]) == 8  # the users do not ask in step
     assert len(asked[0] & asked[1]) >= 6  # the users' order may differ at the border

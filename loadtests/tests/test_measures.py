@@ -28,7 +28,8 @@ def records(draw: st.DrawFn) -> Record:
         e2e_us=(times or [0])[-1] + draw(st.integers(0, 1000)),
         token_us=times,
         tokens=tokens,
-        window_tokens=float(tokens),
+        window_tokens=tokens,
+        window_events=len(times),
         tokens_by=draw(st.sampled_from(["usage", "events"])),
         error=draw(st.sampled_from(["timeout", "http_500"])) if outcome == "failed" else None,
     )
@@ -96,10 +97,10 @@ def test_only_completed_requests_have_latencies() -> None:
     token_us = [10_000, 15_000, 215_000]
     measures = Measures()
     for outcome in OUTCOMES:
-        measures.add(Record(outcome, at_us=0, e2e_us=220_000, token_us=token_us, tokens=3, window_tokens=3.0))
+        measures.add(Record(outcome, at_us=0, e2e_us=220_000, token_us=token_us, tokens=3, window_tokens=3))
     assert (measures.ttft.count, measures.itl.count, measures.e2e.count) == (1, 2, 1)
     assert (measures.requests, measures.completed, measures.failed, measures.cut) == (3, 1, 1, 1)
-    assert measures.window_tokens == 6.0
+    assert measures.window_tokens == 6
     assert (measures.decode_tokens, measures.decode_us) == (2, 205_000)
     # Every gap counts: a mean over the request would hide the stall in 102.5 ms.
     assert measures.itl.quantiles_us([0.5, 1.0]) == pytest.approx([5_000, 200_000], rel=1e-3)

@@ -142,6 +142,19 @@ _SUMMARY = click.option(
     help="Seconds that open streams get to end after the duration.",
 )
 @_ALLOW_ERRORS
+@click.option(
+    "--stall-factor",
+    default=4.0,
+    show_default=True,
+    type=click.FloatRange(1, min_open=True),
+    callback=finite,
+    help="A gap of so many times the run's median gap is a stall.",
+)
+@click.option(
+    "--metrics",
+    metavar="URL",
+    help="Page of the server's own metrics; '' asks for none.  [default: /metrics of URL]",
+)
 @click.option("--processes", default=1, type=click.IntRange(1, 64), show_default=True, help="Locust workers.")
 @click.option(
     "--workers",

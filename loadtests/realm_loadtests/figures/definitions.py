@@ -13,6 +13,14 @@ DEFINITIONS = {
         "completed the first event carrying text; a chunk that only names the role is none. Connecting "
         "is not in it. In an open loop it counts from the intended start, with all that came between."
     ),
+    "first_event_ms": (
+        "Time to the first event of any kind, counted as ttft_ms: what that would be if the chunk that only "
+        "names the role passed for a token. Over HTTP only."
+    ),
+    "queue_ms": (
+        "Time in the generator's queue: of an open loop, from the intended start to the sending, connecting "
+        "included. It is in ttft_ms and e2e_ms. A server's own queue is server.latencies.queue_ms."
+    ),
     "itl_ms": (
         "Inter-token latency: the gap between two events carrying text that follow each other in a "
         "stream; every gap of every stream counts once, none is averaged over its request."
@@ -56,6 +64,13 @@ DEFINITIONS = {
         "The tokens after the first of all completed requests, divided by the time from their first to "
         "their last token: how fast one user's text comes once it has begun."
     ),
+    "token_events_per_second": (
+        "The same by events that carry text instead of tokens: less where one event brings several tokens."
+    ),
+    "token_events_per_second_per_user": (
+        "The events after the first of all completed requests, over the time from first to last."
+    ),
+    "prompt_tokens": "Prompt tokens of the completed requests, by the server's usage; 0 where it sent none.",
     "tokens": (
         "Tokens of the completed requests: the server's own count (usage) where it sent one, otherwise "
         "the number of events carrying text; tokens_counted_by says how many requests were counted in "

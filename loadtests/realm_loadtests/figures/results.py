@@ -16,10 +16,12 @@ from realm_loadtests.calibration import instrument as calibration
 from realm_loadtests.figures import slo, stalls
 from realm_loadtests.figures.definitions import BUSY_SHARE, DEFINITIONS, LATE_MS
 from realm_loadtests.figures.resampling import intervals
+from realm_loadtests.figures.serverside import compare
 from realm_loadtests.figures.steady import warm_up_s
 from realm_loadtests.records.begun import Begun
 from realm_loadtests.records.measures import Latency, Measures
 from realm_loadtests.records.records import Record
+from realm_loadtests.records.scrapes import Scrape
 from realm_loadtests.users.arrivals import rhythm
 from realm_loadtests.users.tenants import jain
 
@@ -36,6 +38,7 @@ def build(
     note: str | None,
     plots: dict[str, str],
     objectives: Sequence[slo.Objective] = (),
+    scrapes: Sequence[Scrape] = (),
 ) -> dict[str, Any]:
     """Put the result together; times in milliseconds, figures without values null."""
     settings = asdict(begun.settings)
@@ -44,6 +47,8 @@ def build(
     settings["tenants"] = Path(settings["tenants"]).name if settings["tenants"] else None
     limit_us = stalls.threshold_us(measures.itl, settings["stall_factor"])
     found = figures(measures) | {"stalls": stalled(records, limit_us)}
+    calibrated = _calibrated(settings["users"] // settings["processes"])
+    used = generator(measures, settings["processes"])
     if objectives:
         found["goodput"] = slo.goodput(records, objectives, measures.window_s)
     return {
@@ -68,9 +73,9 @@ def build(
         "arrivals": arrivals(measures, records) if settings["arrivals"] else None,
         "tenants": tenants(records, measures.window_s, limit_us),
         "slo": [objective.judge(found) for objective in objectives],
-        "server": None,
-        "generator": generator(measures, settings["processes"]),
-        "calibration": _calibrated(settings["users"] // settings["processes"]),
+        "server": compare(scrapes, measures, records, _error_ms(used, calibrated)),
+        "generator": used,
+        "calibration": calibrated,
         "definitions": DEFINITIONS,
         "plots": plots,
     }
@@ -81,13 +86,18 @@ def figures(measures: Measures) -> dict[str, Any]:
     judged = measures.completed + measures.failed
     return {
         "ttft_ms": _latency(measures.ttft),
+        "first_event_ms": _latency(measures.first_event),
+        "queue_ms": _latency(measures.late),
         "itl_ms": _latency(measures.itl),
         "e2e_ms": _latency(measures.e2e),
         "tpot_ms": _latency(measures.tpot),
         "requests_per_second": _ratio(measures.completed, measures.window_s),
         "tokens_per_second": _ratio(measures.window_tokens, measures.window_s),
         "tokens_per_second_per_user": _ratio(measures.decode_tokens, measures.decode_us / 1e6),
+        "token_events_per_second": _ratio(measures.window_events, measures.window_s),
+        "token_events_per_second_per_user": _ratio(measures.decode_events, measures.decode_us / 1e6),
         "tokens": measures.tokens,
+        "prompt_tokens": measures.prompt_tokens,
         "tokens_counted_by": dict(measures.counted_by),
         "requests": measures.requests,
         "completed": measures.completed,
@@ -111,6 +121,12 @@ def _calibrated(streams: int) -> dict[str, Any] | None:
     if kept is None or level is None:
         return None
     return {"measured": kept.measured, **asdict(level), "trusted": level.trusted}
+
+
+def _error_ms(used: dict[str, Any], calibrated: dict[str, Any] | None) -> dict[str, float]:
+    """The instrument's error at p99: as calibrated, or else, more roughly, how late it woke in this run."""
+    lag: float = used["lag_ms"]["p99"] or 0.0
+    return {name: max(lag, calibrated[name]["p99"]) if calibrated else lag for name in ("ttft", "itl")}
 
 
 def arrivals(measures: Measures, records: Sequence[Record]) -> dict[str, Any]:

@@ -89,13 +89,16 @@ class Latency:
 class Measures:
     """All figures of a run, or of a part of it; `add` takes a request, `merge` another part.
 
-    `decode_us` and `decode_tokens` are, over the completed requests, the time between first and last token
-    event and the tokens after the first. `ttft` and `e2e` count from the intended start; `ttft_sent`,
-    `e2e_sent` and `late` have values in an open loop only: the same from the sending, and how late that was.
-    `lag` is how late the generator itself was woken; `window_s` is the length of the run without its drain.
+    `decode_us`, `decode_tokens` and `decode_events` are, over the completed requests, the time between first
+    and last token event, the tokens after the first and the token events after it; `window_tokens` and
+    `window_events` are those that came before the run's end. `ttft`, `first_event` and `e2e` count from the
+    intended start; `ttft_sent`, `e2e_sent` and `late` have values in an open loop only: the same from the
+    sending, and how late that was. `lag` is how late the generator itself was woken; `window_s` is the length
+    of the run without its drain.
     """
 
     ttft: Latency = field(default_factory=Latency)
+    first_event: Latency = field(default_factory=Latency)
     itl: Latency = field(default_factory=Latency)
     e2e: Latency = field(default_factory=Latency)
     tpot: Latency = field(default_factory=Latency)
@@ -112,9 +115,12 @@ class Measures:
     errors: Counter[str] = field(default_factory=Counter)
     counted_by: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
-    window_tokens: float = 0.0
+    prompt_tokens: int = 0
+    window_tokens: int = 0
+    window_events: int = 0
     decode_us: int = 0
     decode_tokens: int = 0
+    decode_events: int = 0
     token_events: int = 0
     lost_workers: int = 0
     cpu_s: float = 0.0
@@ -144,15 +150,19 @@ class Measures:
             self.errors[record.error or "unknown"] += 1
             return
         self.window_tokens += record.window_tokens
+        self.window_events += record.window_events
         if record.outcome != "completed":
             setattr(self, record.outcome, getattr(self, record.outcome) + 1)
             return
         self.completed += 1
         self.counted_by[record.tokens_by] += 1
         self.tokens += record.tokens
+        self.prompt_tokens += record.prompt_tokens or 0
         self.e2e.record(record.start_e2e_us)
         if record.late_us is not None:
             self.e2e_sent.record(record.e2e_us)
+        if record.first_event_us is not None:
+            self.first_event.record(record.first_event_us + (record.late_us or 0))
         if record.ttft_us is None or record.start_ttft_us is None:
             self.without_text += 1
             return
@@ -166,6 +176,7 @@ class Measures:
         if len(record.token_us) > 1:
             self.decode_us += record.token_us[-1] - record.token_us[0]
             self.decode_tokens += record.tokens - 1
+            self.decode_events += len(record.token_us) - 1
 
     def merge(self, other: Measures) -> None:
         """Add another part of the same run; the parts ran at the same time, so the windows are not summed."""
@@ -192,7 +203,7 @@ class Measures:
         return cls(**values)
 
 
-_LATENCIES = ("ttft", "itl", "e2e", "tpot", "ttft_sent", "e2e_sent", "late", "lag")
+_LATENCIES = ("ttft", "first_event", "itl", "e2e", "tpot", "ttft_sent", "e2e_sent", "late", "lag")
 _SUMS = tuple(
     each.name
     for each in fields(Measures)

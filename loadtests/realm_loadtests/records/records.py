@@ -28,16 +28,20 @@ class Record:
     (connecting is part of that); None in a closed loop, which intends none. A request is `cut` if the run
     ended before its stream did: neither a success nor the server's fault; `cancelled` if its user hung up on
     purpose; `slow` if its user read so slowly that its times are not the server's, however it ended.
-    `window_tokens` are the tokens that came before the run's end.
+    `window_tokens` and `window_events` are the tokens and token events that came before the run's end;
+    `first_event_us` is the first event of any kind, with text or not; `wanted_prompt_tokens` and
+    `wanted_tokens` are the lengths that the run drew for the request, None where it drew none.
     """
 
     outcome: Outcome
     at_us: int
     e2e_us: int
     connect_us: int = 0
+    first_event_us: int | None = None
     token_us: list[int] = field(default_factory=list)
     tokens: int = 0
-    window_tokens: float = 0.0
+    window_tokens: int = 0
+    window_events: int = 0
     tokens_by: Literal["usage", "events"] = "events"
     prompt_tokens: int | None = None
     finish_reason: str | None = None
@@ -49,6 +53,8 @@ class Record:
     user: int = 0
     late_us: int | None = None
     tenant: str = ""
+    wanted_prompt_tokens: int | None = None
+    wanted_tokens: int | None = None
 
     @property
     def ttft_us(self) -> int | None:

@@ -14,9 +14,11 @@ from realm_loadtests.figures import results
 from realm_loadtests.figures.slo import Objective
 from realm_loadtests.records.begun import RUN_FILE, Begun, NoRun
 from realm_loadtests.records.measures import Measures
-from realm_loadtests.records.records import RECORDS_FILE, read_records
+from realm_loadtests.records.records import RECORDS_FILE, Record, read_records
+from realm_loadtests.records.scrapes import SCRAPES_FILE, read_scrapes
 from realm_loadtests.runs.launch import run_locust
 from realm_loadtests.runs.preflight import check
+from realm_loadtests.runs.scraping import Scraper, metrics_url
 from realm_loadtests.settings import Settings
 from realm_loadtests.users.tenants import read_tenants
 from realm_loadtests.wire.connection import Target
@@ -65,15 +67,18 @@ def run(
     begun = Begun(found.settings, found.server_header, datetime.now(UTC))
     begun.write(folder)
     begin = time.monotonic()
-    measures, note = run_locust(
-        found.settings,
-        folder,
-        api_key=api_key,
-        on_progress=on_progress,
-        web_port=web_port,
-        bind=bind,
-    )
-    return _write_result(folder, begun, measures, time.monotonic() - begin, note, objectives)
+    page = metrics_url(settings.url) if settings.metrics is None else settings.metrics
+    with Scraper(page, api_key or first, folder, settings.duration_s) as scraper:
+        measures, note = run_locust(
+            found.settings,
+            folder,
+            api_key=api_key,
+            on_progress=scraper.align(on_progress),
+            web_port=web_port,
+            bind=bind,
+        )
+    records = list(read_records(folder))
+    return _write_result(folder, begun, measures, records, time.monotonic() - begin, note, objectives)
 
 
 def report(folder: Path, objectives: Sequence[Objective] = ()) -> dict[str, Any]:
@@ -83,17 +88,19 @@ def report(folder: Path, objectives: Sequence[Objective] = ()) -> dict[str, Any]
     written.
     """
     begun = Begun.read(folder)
-    measures = Measures.of(read_records(folder))
+    records = list(read_records(folder))
+    measures = Measures.of(records)
     if not measures.requests:
         raise NoRun(f"{folder} has no request in its {RECORDS_FILE}: its run ended before one did")
     note = "made again from the records; the generator's own figures are not in them"
-    return _write_result(folder, begun, measures, measures.window_s, note, objectives)
+    return _write_result(folder, begun, measures, records, measures.window_s, note, objectives)
 
 
 def _write_result(
     folder: Path,
     begun: Begun,
     measures: Measures,
+    records: Sequence[Record],
     seconds: float,
     note: str | None,
     objectives: Sequence[Objective],
@@ -102,9 +109,15 @@ def _write_result(
         draw,  # matplotlib is slow to import, and only a finished run needs it
     )
 
-    records = list(read_records(folder))
     result = results.build(
-        begun, measures, records, seconds=seconds, note=note, plots={}, objectives=objectives
+        begun,
+        measures,
+        records,
+        seconds=seconds,
+        note=note,
+        plots={},
+        objectives=objectives,
+        scrapes=list(read_scrapes(folder)),
     )
     result["plots"] = draw(records, result)
     path = folder / RESULT_FILE
@@ -136,5 +149,5 @@ def exit_code(result: dict[str, Any], allowed_errors: float) -> int:
 def _prepare(folder: Path) -> None:
     """Make the folder, without the files of an earlier run: records are appended to."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (RUN_FILE, RECORDS_FILE, RESULT_FILE):
+    for name in (RUN_FILE, RECORDS_FILE, SCRAPES_FILE, RESULT_FILE):
         (folder / name).unlink(missing_ok=True)

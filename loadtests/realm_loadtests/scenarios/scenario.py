@@ -15,13 +15,16 @@ WORDS = tuple(_TEXT.split())
 
 @dataclass(frozen=True)
 class Ask:
-    """One request: its body; after how many token events the user hangs up (None: never); and how long it
-    pauses after each read, in seconds, as a reader does that is slower than the server.
+    """One request: its body; after how many token events the user hangs up (None: never); how long it
+    pauses after each read, in seconds, as a reader does that is slower than the server; and the lengths that
+    were drawn for its prompt and its answer (None: it was not drawn).
     """
 
     body: dict[str, Any]
     cancel_after: int | None = None
     read_pause_s: float = 0.0
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 class Scenario(Protocol):

@@ -12,7 +12,7 @@ import gevent
 
 from realm_loadtests.records.collector import Collector
 from realm_loadtests.records.records import Outcome, Record
-from realm_loadtests.scenarios import Scenario
+from realm_loadtests.scenarios import Ask, Scenario
 from realm_loadtests.settings import KEY_VARIABLE, Settings
 from realm_loadtests.users.lines import PATH, Line, line_to
 from realm_loadtests.users.tenants import Tenant, read_tenants, tenant_of
@@ -22,8 +22,9 @@ from realm_loadtests.wire.failures import ExchangeFailure
 
 @dataclass
 class _Sending:
-    """A request under way: whose it is, when it was meant to start, and its stamps."""
+    """A request under way: what is asked, whose it is, when it was meant to start, and its stamps."""
 
+    ask: Ask
     user: int
     tenant: str
     intended: int | None
@@ -65,7 +66,7 @@ class Asker:
         open loop meant to send it.
         """
         ask = scenario.next()
-        sending = _Sending(user, self.tenant_name(user), intended)
+        sending = _Sending(ask, user, self.tenant_name(user), intended)
         timing = sending.timing
         self._collector.open = (self._collector.open or 0) + 1
         try:
@@ -132,14 +133,17 @@ class Asker:
         counted_by: Literal["usage", "events"] = (
             "usage" if whole and answer.completion_tokens is not None else "events"
         )
+        in_window = _number_before(answer.token_times, self._collector.stopped)
         return Record(
             outcome=outcome,
             at_us=(sent - self._collector.started) // 1000,
             e2e_us=(timing.ended - sent) // 1000,
             connect_us=timing.connect // 1000,
+            first_event_us=None if answer.first_event is None else (answer.first_event - sent) // 1000,
             token_us=[(stamp - sent) // 1000 for stamp in answer.token_times],
             tokens=tokens,
-            window_tokens=tokens * _share_before(answer.token_times, self._collector.stopped),
+            window_tokens=round(tokens * in_window / (len(answer.token_times) or 1)),
+            window_events=in_window,
             tokens_by=counted_by,
             prompt_tokens=answer.prompt_tokens,
             finish_reason=answer.finish_reason,
@@ -151,11 +155,13 @@ class Asker:
             user=sending.user,
             late_us=sending.late_us,
             tenant=sending.tenant,
+            wanted_prompt_tokens=sending.ask.prompt_tokens,
+            wanted_tokens=sending.ask.output_tokens,
         )
 
 
-def _share_before(stamps: list[int], end: int | None) -> float:
-    """The part of the token events that came before the window's end, 0 to 1."""
+def _number_before(stamps: list[int], end: int | None) -> int:
+    """How many token events came before the window's end."""
     if end is None or not stamps or stamps[-1] <= end:
-        return 1.0
-    return sum(stamp <= end for stamp in stamps) / len(stamps)
+        return len(stamps)
+    return sum(stamp <= end for stamp in stamps)

@@ -23,13 +23,14 @@ _TEXT_KEYS = ("content", "reasoning_content", "reasoning", "refusal", "tool_call
 class Answer:
     """What one stream said, and when.
 
-    `token_times` are the stamps given with the token events, in nanoseconds; `texts` the pieces of the
-    answer's content; `completion_tokens` and `prompt_tokens` are the server's own counts, None if it sent no
-    usage; `response_id` is the chunks' `id`.
+    `token_times` are the stamps given with the token events, in nanoseconds, `first_event` that of the first
+    event of any kind; `texts` the pieces of the answer's content; `completion_tokens` and `prompt_tokens` are
+    the server's own counts, None if it sent no usage; `response_id` is the chunks' `id`.
     """
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.first_event: int | None = None
         self.token_times: list[int] = []
         self.finish_reason: str | None = None
         self.completion_tokens: int | None = None
@@ -45,7 +46,7 @@ class Answer:
             self.done = True
             return
         chunk = _parse(event)
-        self._belongs(chunk)
+        self._belongs(chunk, stamp)
         if self._read_choices(chunk.get("choices")):
             self.token_times.append(stamp)
         usage = chunk.get("usage")
@@ -65,11 +66,11 @@ class Answer:
         """The number of tokens: the server's count, or the number of token events where there is none."""
         return len(self.token_times) if self.completion_tokens is None else self.completion_tokens
 
-    def _belongs(self, chunk: dict[str, Any]) -> None:
+    def _belongs(self, chunk: dict[str, Any], stamp: int) -> None:
         """All chunks of a stream have one id: another's is another request's text."""
         found = chunk.get("id")
         if self.response_id is None:
-            self.response_id = str(found)
+            self.response_id, self.first_event = str(found), stamp
         elif found is not None and found != self.response_id:
             raise ExchangeFailure("foreign_chunk", f"a chunk of {found!r:.60} in {self.response_id:.60}")
 
