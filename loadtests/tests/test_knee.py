@@ -82,6 +82,8 @@ def test_the_command_finds_where_a_server_queues(
     assert 2 <= found["rate"] <= 32
     assert "hold up to" in outcome.output
     assert (tmp_path / "rate-2.000" / "load.json").exists()
+    assert all(step["figures"]["ttft_p99_ms"] >= 100 for step in found["steps"])
+    assert "Time to first token, by rate" in (tmp_path / "report.html").read_text()
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import click
 from realm_loadtests.commands.parameters import OPEN_LOOP_STREAMS, parse_duration, parse_objectives
 from realm_loadtests.figures.slo import EXAMPLE, Objective
 from realm_loadtests.records.records import read_records
+from realm_loadtests.report.files import PAGE_FILE
+from realm_loadtests.report.page import render_knee
 from realm_loadtests.runs.knee import Knee, Step, find, holds
 from realm_loadtests.runs.launch import LocustFailed
 from realm_loadtests.runs.loadtest import CLIENT_LIMITED, SLO_MISSED, Unwritten, run
@@ -52,7 +54,7 @@ RATE = click.FloatRange(0.001, HIGHEST_RATE)
     default="realm-knee",
     type=click.Path(file_okay=False, path_type=Path),
     show_default=True,
-    help="Folder for knee.json and a folder of each rate's run.",
+    help="Folder for knee.json, report.html and a folder of each rate's run.",
 )
 def knee_command(
     url: str,
@@ -87,18 +89,35 @@ def knee_command(
         share = holds(list(read_records(folder)), objectives, options["seed"])
         limited = result["generator"]["may_be_the_bottleneck"]
         click.echo(f"  {rate:>9.3f} a second: the objectives hold in {share:.0%} of the resamples")
-        return Step(rate, share, limited)
+        return Step(rate, share, limited, _seen(result["figures"]))
 
     try:
         knee = find(step, lowest, highest, refine)
-        (out / "knee.json").write_text(json.dumps(knee.to_json(), indent=1) + "\n", encoding="utf-8")
+        words = _sentence(knee, lowest, highest)
+        _write(out, knee, words)
     except (TargetUnusable, LocustFailed, Unwritten, ValueError, OSError) as error:
         click.echo(f"realm load knee: {error}", err=True)
         sys.exit(2)
-    click.echo(f"\n  {_sentence(knee, lowest, highest)}")
+    click.echo(f"\n  {words}\n  Report: {out / PAGE_FILE}; each rate's run is in a folder beside it")
     if knee.steps[0].holds < 0.5:
         sys.exit(SLO_MISSED)
     sys.exit(CLIENT_LIMITED if any(each.client_limited for each in knee.steps) else 0)
+
+
+def _seen(figures: Mapping[str, Any]) -> dict[str, float | None]:
+    """What a rate's run is described by."""
+    latencies = (("ttft", "p50"), ("ttft", "p99"), ("itl", "p99"))
+    seen = {f"{name}_{rank}_ms": figures[f"{name}_ms"][rank] for name, rank in latencies}
+    return seen | {"tokens_per_second": figures["tokens_per_second"]}
+
+
+def _write(out: Path, knee: Knee, words: str) -> None:
+    """Write knee.json and its page."""
+    from realm_loadtests.report.plots import draw_knee  # slow to import, and needed at the end only
+
+    document = knee.to_json()
+    (out / "knee.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (out / PAGE_FILE).write_text(render_knee(document, words, draw_knee(document)), encoding="utf-8")
 
 
 def _sentence(knee: Knee, lowest: float, highest: float) -> str:

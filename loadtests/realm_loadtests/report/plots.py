@@ -47,7 +47,9 @@ def draw(records: Iterable[Record], result: Mapping[str, Any] | None = None) -> 
 
 
 def _over_time(kept: Sequence[Record], done: Sequence[Record], warm_up_s: float | None) -> dict[str, str]:
-    """TTFT by the time of sending, gaps by the time of their end; where the warm-up ended is marked."""
+    """TTFT by the time of sending; gaps by the time of their end, with the longest of each moment, for a
+    stall may be one of thousands. Where the warm-up ended is marked.
+    """
 
     def mark(axes: Axes) -> None:
         failed_s = np.array([record.at_us for record in kept if record.outcome == "failed"]) / 1e6
@@ -63,7 +65,7 @@ def _over_time(kept: Sequence[Record], done: Sequence[Record], warm_up_s: float 
     gap_s = np.array([(r.at_us + at) / 1e6 for r in done for at in r.token_us[1:]])
     if gap_s.size:
         gaps_ms = np.array([gap for record in done for gap in record.gaps_us]) / 1e3
-        plots["itl_over_time"] = _over(gap_s, gaps_ms, "seconds since the start", ITL, 99, mark)
+        plots["itl_over_time"] = _over(gap_s, gaps_ms, "seconds since the start", ITL, 100, mark)
     return plots
 
 
@@ -113,7 +115,10 @@ def _over(
     index = np.clip(np.digitize(x, edges) - 1, 0, bins - 1)
     filled = np.unique(index)
     middle = [x[index == each].mean() for each in filled]
-    for text, colour, rank in (("median", BLUE, 50), (f"{high} %", ORANGE, high)):
+    for text, colour, rank in (
+        ("median", BLUE, 50),
+        ("highest" if high == 100 else f"{high} %", ORANGE, high),
+    ):
         line = [np.percentile(value_ms[index == each], rank, method=RANKING) for each in filled]
         axes.plot(middle, line, color=colour, label=text, marker=".", markersize=4)
     if mark:

@@ -9,8 +9,8 @@ rate that holds in 97.5 % of them to the lowest that holds in 2.5 %.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -26,12 +26,13 @@ SURE: Final = 0.975
 @dataclass(frozen=True)
 class Step:
     """One rate, requests a second: the share of resamples in which the objectives hold, and whether the
-    generator may have been the bottleneck, in which case the rate proves nothing.
+    generator may have been the bottleneck, in which case the rate proves nothing; and what was seen at it.
     """
 
     rate: float
     holds: float
     client_limited: bool
+    figures: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
