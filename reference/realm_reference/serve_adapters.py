@@ -39,7 +39,8 @@ def adapter_option(command: F) -> F:
         "--adapter",
         type=NamedPath(),
         multiple=True,
-        help="A LoRA adapter and its name: a folder of PEFT's, a .safetensors or a .gguf file. Repeatable.",
+        help="A LoRA adapter and its name: a folder of PEFT's, a .safetensors or a .gguf file, or"
+        " seed:N for one that is drawn, to try with. Repeatable.",
     )(command)
 
 
@@ -52,13 +53,15 @@ def read_adapters(
     twice.
     """
     from realm_reference.model.adapter_files import load_adapter
+    from realm_reference.model.drawn_adapters import SEED, drawn_adapter
     from realm_reference.model.errors import AdapterFileError
 
     adapters: dict[str, Adapter] = {}
     for name, path in [*given, *_in_folder(folder)]:
         if name in adapters:
             raise AdapterFileError(f"two adapters have the name {name!r}; give one of them another")
-        adapters[name] = load_adapter(name, path, config)
+        drawn = str(path).startswith(SEED)
+        adapters[name] = (drawn_adapter if drawn else load_adapter)(name, str(path), config)
     return list(adapters.values())
 
 

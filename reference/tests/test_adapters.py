@@ -13,8 +13,10 @@ import pytest
 from realm_reference.model.adapter_files import load_adapter
 from realm_reference.model.adapters import TARGETS, Adapter
 from realm_reference.model.config import LlamaConfig
+from realm_reference.model.drawn_adapters import drawn_adapter
 from realm_reference.model.errors import ModelError
 from realm_reference.model.gguf import open_gguf
+from realm_reference.serve_adapters import read_adapters
 from safetensors import TensorSpec, serialize_file
 from safetensors.numpy import save_file
 
@@ -260,3 +262,15 @@ def test_a_gguf_that_is_no_plain_adapter_is_refused(
 
 def test_every_projection_has_a_place_in_both_formats() -> None:
     assert set(WRITER["_PEFT"]) == set(WRITER["_GGUF"]) == set(TARGETS)
+
+
+def test_an_adapter_is_drawn_from_a_seed(config: LlamaConfig) -> None:
+    one, same, two = (drawn_adapter("a", source, config) for source in ("seed:1", "seed:1", "seed:2"))
+    assert one.digest == same.digest != two.digest
+    assert len(one.layers) == config.n_layers
+    assert {target for layer in one.layers for target in layer} == set(TARGETS)
+    (read,) = read_adapters([("a", Path("seed:1"))], None, config)
+    assert read.digest == one.digest
+    for name, source in (("a", "seed:"), ("a", "seed:-1"), ("a b", "seed:1"), ("a", "seed:1/../x")):
+        with pytest.raises(ModelError, match="is no drawn adapter; take NAME=seed:1"):
+            drawn_adapter(name, source, config)

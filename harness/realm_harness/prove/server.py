@@ -15,6 +15,7 @@ from realm_harness.report.text import visible
 
 READY_SECONDS = 600.0  # a first start compiles
 _POLL_SECONDS = 0.05
+_ADAPTERS = ("--adapter", "one=seed:1", "--adapter", "two=seed:2")  # or adapters could not be judged
 _LIMITS = "[tenants.limited]\nrequests_per_minute = 60\nrequests_burst = 3\n"
 
 
@@ -68,6 +69,7 @@ def reference_server(
     command = realm_command(
         *("serve", "--http", "--host", "127.0.0.1", "--http-port", "0"),
         *("--model", options.served_model, "--ready-file", str(ready)),
+        *_ADAPTERS,
         *("--auth", "--api-keys", str(keys), "--tenants", str(tenants)),
         *options.computing,
     )
