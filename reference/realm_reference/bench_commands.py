@@ -221,3 +221,43 @@ def drafts(
     write_figures(as_json(settings, rows), output)
     if any(row.differing for row in rows):
         raise SystemExit(1)
+
+
+@bench.command()
+@compute_options
+@model_option
+@click.option("--seconds", type=FiniteRange(0), default=60, show_default=True, help="Rounds for so long.")
+@click.option(
+    "--beside", type=click.IntRange(2, 256), default=16, show_default=True, help="Requests at once, at most."
+)
+@click.option(
+    "--tokens", type=click.IntRange(1), default=48, show_default=True, help="Of a request, at most."
+)
+@click.option("--seed", type=click.IntRange(0), default=7, show_default=True, help="Of all that is random.")
+@figures_option
+def campaign(
+    *, model: str, seconds: float, beside: int, tokens: int, seed: int, output: Path | None, **compute: Any
+) -> None:
+    """Hold requests beside each other to the same requests alone: the same tokens, bit for bit.
+
+    They come and leave when they like, of several tenants, with adapters and without, guessing and not. Exit
+    code 1 if any answer differs, or if pages stay behind.
+    """
+    chosen = chosen_compute(compute)
+    from realm_reference.assembly import AssemblyError, Draft, orchestrator
+    from realm_reference.bench.campaign import Settings, as_json, run, table
+    from realm_reference.model.drawn_adapters import drawn_adapter
+
+    names = ("one", "two")
+    settings = Settings(seconds, beside, tokens, seed=seed, adapters=names)
+    try:
+        with orchestrator(model, "v2", compute=chosen, draft=Draft(), max_running=beside) as (engine, guests):
+            for number, name in enumerate(names):
+                engine.adapters.load(drawn_adapter(name, f"seed:{number}", guests.model.config))
+            outcome = asyncio.run(run(settings, engine, guests))
+    except AssemblyError as error:
+        raise CannotStart(str(error)) from None
+    click.echo("\n".join(table(outcome)))
+    write_figures(as_json(settings, outcome), output)
+    if outcome.differing or outcome.pages_held:
+        raise SystemExit(1)

@@ -15,6 +15,7 @@ from realm_abi.guests import guest_bytes
 from realm_abi.sandbox import Runtime
 from realm_abi.steps import finish
 from realm_reference import assembly
+from realm_reference.bench import campaign, drafts
 from realm_reference.engine import Engine
 from realm_reference.model.array_runner import ArrayRunner
 from realm_reference.model.drafts import DraftError, first_layers, load_draft
@@ -141,6 +142,19 @@ async def test_requests_beside_each_other_are_the_same(orchestrator: Orchestrato
     alone = [await events_of(orchestrator, request) for request in requests]
     together = await asyncio.gather(*(events_of(orchestrator, request) for request in requests))
     assert together == alone
+
+
+async def test_the_benches_find_no_difference(orchestrator: Orchestrator, engine: Engine) -> None:
+    rows = await drafts.run(drafts.Settings(tokens=60, length=20, first=3), engine, orchestrator)
+    assert [row.differing for row in rows] == [0] * 4
+    assert min(row.tokens for row in rows) >= 15
+    settings = campaign.Settings(seconds=0, beside=8, most=12, spread=0)
+    outcome = await campaign.run(settings, engine, orchestrator)
+    assert outcome.requests >= 2
+    assert outcome.guessing
+    assert (outcome.differing, outcome.pages_held) == (0, 0)
+    assert campaign.table(outcome)[0].endswith("bit for bit")
+    assert "1 DIFFER" in campaign.table(replace(outcome, differing=1))[0]
 
 
 def test_a_drafter_follows_its_session_and_says_what_the_model_would(tiny_model: Model) -> None:
