@@ -123,3 +123,26 @@ def test_a_broken_trace_is_told_with_its_line(text: str, said: str, tmp_path: Pa
 
 def test_a_rhythm_needs_gaps() -> None:
     assert rhythm([]) == rhythm([1.0, 2.0]) == {"rate": None, "gap_cv": None}
+
+
+def test_steps_and_spikes_have_their_rates() -> None:
+    steps = list(Arrivals.parse("steps:2-6:3").offsets(0, 30))
+    assert [sum(begin <= at < begin + 10 for at in steps) for begin in (0, 10, 20)] == [20, 40, 60]
+    spike = list(Arrivals.parse("spike:1-50").offsets(0, 50))
+    assert [sum(begin <= at < begin + 10 for at in spike) for begin in range(0, 50, 10)] == [
+        10,
+        10,
+        500,
+        10,
+        10,
+    ]
+    assert spike == sorted(spike)
+    quiet = list(Arrivals.parse("spike:0-5").offsets(0, 10))
+    assert len(quiet) == 10
+    assert 4 <= quiet[0] <= quiet[-1] < 6
+
+
+@pytest.mark.parametrize("text", ["steps:1-2", "steps:1-2:0", "spike:5", "spike:0-0"])
+def test_what_are_no_steps_is_refused(text: str) -> None:
+    with pytest.raises(ArrivalsError):
+        Arrivals.parse(text)

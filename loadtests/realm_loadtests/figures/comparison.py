@@ -27,7 +27,7 @@ class Difference:
     verdict: str
 
 
-def compare(a: Runs, b: Runs, *, threshold: float, seed: int) -> dict[str, Any]:
+def compare(a: Runs, b: Runs, *, threshold: float, seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
     """Compare two sides' runs. A change beyond `threshold` (0.05 is 5 %) in its whole interval is a verdict.
 
     Raises ValueError if a side has no completed request.
@@ -37,14 +37,14 @@ def compare(a: Runs, b: Runs, *, threshold: float, seed: int) -> dict[str, Any]:
         if not side.completed.any():
             raise ValueError(f"{name} has no completed request to compare")
     draw = np.random.default_rng(seed)
-    weights = [[side.redraw(draw) for _ in range(RESAMPLES)] for side in sides]
+    weights = [[side.redraw(draw) for _ in range(resamples)] for side in sides]
     found = [_difference(name, sides, weights, threshold) for name in FIGURES]
     ttfts = [side.values["ttft"][0] for side in sides]
     return {
         "schema": "realm-compare/1",
         "threshold": threshold,
         "confidence": CONFIDENCE,
-        "resamples": RESAMPLES,
+        "resamples": resamples,
         "seed": seed,
         "runs": {name: len(runs) for name, runs in (("a", a), ("b", b))},
         "requests": {name: sum(map(len, runs)) for name, runs in (("a", a), ("b", b))},

@@ -82,6 +82,11 @@ def interval(drawn: Floats) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
+def affordable(values: int) -> int:
+    """How many resamples of so many values are drawn."""
+    return max(FEWEST_RESAMPLES, min(RESAMPLES, _MOST_WORK // max(1, values)))
+
+
 def intervals(records: Sequence[Record], names: Sequence[str], seed: int) -> dict[str, list[float] | None]:
     """The 95 % interval of each figure of one run, in milliseconds or as a share; None if there is none.
 
@@ -90,9 +95,8 @@ def intervals(records: Sequence[Record], names: Sequence[str], seed: int) -> dic
     sample, draw = Sample([records]), np.random.default_rng(seed)
     if not len(sample.failed):
         return dict.fromkeys(names)
-    affordable = _MOST_WORK // max(1, sum(len(values) for values, _ in sample.values.values()))
     drawn: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(max(FEWEST_RESAMPLES, min(RESAMPLES, affordable))):
+    for _ in range(affordable(sum(len(values) for values, _ in sample.values.values()))):
         weights = sample.redraw(draw)
         for name in names:
             drawn[name].append(sample.figure(name, weights))

@@ -14,6 +14,7 @@ from typing import Any
 
 from realm_loadtests.calibration import instrument as calibration
 from realm_loadtests.figures import slo, stalls
+from realm_loadtests.figures.course import drift, outages
 from realm_loadtests.figures.definitions import BUSY_SHARE, DEFINITIONS, LATE_MS
 from realm_loadtests.figures.resampling import intervals
 from realm_loadtests.figures.serverside import compare
@@ -70,6 +71,8 @@ def build(
         "figures": found,
         "intervals": intervals(records, INTERVALS, settings["seed"]),
         "steady": steady(records, settings["seed"]),
+        "outages": outages(records),
+        "drift": drift(records, warm_up_s(records) or 0.0, measures.window_s, settings["seed"]),
         "arrivals": arrivals(measures, records) if settings["arrivals"] else None,
         "tenants": tenants(records, measures.window_s, limit_us),
         "slo": [objective.judge(found) for objective in objectives],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from realm_loadtests.report.checks import meaning
+from realm_loadtests.report.course import course
 from realm_loadtests.report.text import number, visible
 
 ROWS = (
@@ -28,7 +29,7 @@ def summarise(result: dict[str, Any]) -> str:
     ]
     for title, key in ROWS:
         lines.append(f"  {title:<22}" + "".join(f"{number(figures[key][name]):>10}" for name in COLUMNS))
-    lines += ["", *_rates(figures), *_errors(figures), *_arrivals(result), *_tenants(result)]
+    lines += ["", *_rates(figures), *_errors(figures), *course(result), *_arrivals(result), *_tenants(result)]
     lines += _objectives(result)
     lines += ["", *_trust(result), *_error_bar(result["calibration"])]
     if result["generator"]["may_be_the_bottleneck"]:

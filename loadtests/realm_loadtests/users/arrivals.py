@@ -23,7 +23,10 @@ from typing import Final
 import numpy as np
 
 HIGHEST_RATE: Final = 100_000.0
-FORMS: Final = "constant:RATE, poisson:RATE, gamma:RATE:CV, ramp:FROM-TO or trace:FILE (rates a second)"
+FORMS: Final = (
+    "constant:RATE, poisson:RATE, gamma:RATE:CV, ramp:FROM-TO, steps:FROM-TO:N, spike:BASE-PEAK or "
+    "trace:FILE (rates a second)"
+)
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _DRAWN_AT_ONCE = 4096
 
@@ -37,8 +40,9 @@ class Arrivals:
     """An arrival process, as the user wrote it.
 
     Kinds: `constant` gaps; `poisson`, exponential gaps; `gamma` gaps with a coefficient of variation `cv`
-    (above 1: bursts); `ramp`, evenly from `rate` to `last_rate` a second over the run; `trace`, the moments
-    of a file, in seconds from its first.
+    (above 1: bursts); `ramp`, evenly from `rate` to `last_rate` a second over the run; `levels`, equal parts
+    of the run with even gaps each (`steps`: so many from the one rate to the other; `spike`: the middle fifth
+    at the peak); `trace`, the moments of a file, in seconds from its first.
     """
 
     text: str
@@ -46,6 +50,7 @@ class Arrivals:
     rate: float = 0.0
     last_rate: float = 0.0
     cv: float = 0.0
+    levels: tuple[float, ...] = ()
     moments: tuple[float, ...] = ()
 
     @classmethod
@@ -59,6 +64,16 @@ class Arrivals:
             "poisson": (_NUMBER, lambda n: cls(text, kind, n[0], cv=1.0)),
             "gamma": (f"{_NUMBER}:{_NUMBER}", lambda n: cls(text, kind, n[0], cv=n[1])),
             "ramp": (f"{_NUMBER}-{_NUMBER}", lambda n: cls(text, kind, n[0], n[1])),
+            "steps": (
+                f"{_NUMBER}-{_NUMBER}:([1-9][0-9]?)",
+                lambda n: cls(
+                    text, "levels", max(n[:2]), levels=tuple(np.linspace(n[0], n[1], int(n[2])).tolist())
+                ),
+            ),
+            "spike": (
+                f"{_NUMBER}-{_NUMBER}",
+                lambda n: cls(text, "levels", max(n), levels=(n[0], n[0], n[1], n[0], n[0])),
+            ),
         }
         pattern, make = forms.get(kind, ("$^", None))
         match = re.fullmatch(pattern, rest)
@@ -85,6 +100,8 @@ class Arrivals:
             return (n / self.rate for n in itertools.count())
         if self.kind == "ramp":
             return self._ramp(duration_s)
+        if self.kind == "levels":
+            return self._even_levels(duration_s / len(self.levels))
         return self._gamma(seed)
 
     def _ramp(self, duration_s: float) -> Iterator[float]:
@@ -98,6 +115,15 @@ class Arrivals:
             if inside < 0:
                 return  # a falling ramp has come to its end
             yield (math.sqrt(inside) - self.rate) / slope
+
+    def _even_levels(self, each_s: float) -> Iterator[float]:
+        """The n-th moment is where the integral of the rate reaches n, as in a ramp."""
+        before, n = 0.0, 0
+        for number, rate in enumerate(self.levels):
+            while n < before + rate * each_s - 1e-9:
+                yield number * each_s + (n - before) / rate
+                n += 1
+            before += rate * each_s
 
     def _gamma(self, seed: int) -> Iterator[float]:
         """Gaps of mean 1 / rate with the wanted coefficient of variation; 1 makes them exponential."""
