@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from realm_loadtests.users.tenants import Tenant, TenantsError, jain, read_tenants, tenant_of
+from realm_loadtests.users.tenants import Tenant, TenantsError, Turns, jain, read_tenants
 from realm_mocks.server import MockServer, Schedule
 
 FLOOD = [Tenant("flood", "k1", 9), Tenant("light", "k2", 1)]
@@ -16,10 +16,11 @@ FLOOD = [Tenant("flood", "k1", 9), Tenant("light", "k2", 1)]
 
 @pytest.mark.parametrize("count", [10, 100, 1000])
 def test_weights_decide_the_shares_for_any_number_of_users(count: int) -> None:
-    got = Counter(tenant_of(FLOOD, number).name for number in range(count))
+    flood = Turns(FLOOD)
+    got = Counter(flood.of(number).name for number in range(count))
     assert got["light"] == pytest.approx(count / 10, abs=1.5)
-    equal = [Tenant(name, "k") for name in "abcd"]
-    shares = Counter(tenant_of(equal, number).name for number in range(count)).values()
+    turns = Turns([Tenant(name, "k") for name in "abcd"])
+    shares = Counter(turns.of(number).name for number in range(count)).values()
     assert max(shares) - min(shares) <= 3
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from realm_loadtests.figures.results import generator
+from realm_loadtests.figures.results import figures, generator
 from realm_loadtests.records.measures import HIGHEST_US, Latency, Measures
 from realm_loadtests.records.records import RECORDS_FILE, Outcome, Record, RecordFile, read_records
 
@@ -26,6 +27,9 @@ def records(draw: st.DrawFn) -> Record:
         outcome=outcome,
         at_us=draw(st.integers(0, 10_000_000)),
         e2e_us=(times or [0])[-1] + draw(st.integers(0, 1000)),
+        first_event_us=draw(st.none() | st.integers(0, 1000)),
+        late_us=draw(st.none() | st.integers(0, 1_000_000)),
+        prompt_tokens=draw(st.none() | st.integers(0, 500)),
         token_us=times,
         tokens=tokens,
         window_tokens=tokens,
@@ -42,13 +46,16 @@ def counted(parts: list[Record]) -> Measures:
     return measures
 
 
-@given(st.lists(records(), max_size=12), st.integers(0, 12))
+@given(st.lists(st.tuples(records(), st.integers(0, 3)), max_size=12))
 @settings(deadline=None)
-def test_workers_merged_are_one_process_exactly(every: list[Record], border: int) -> None:
+def test_however_requests_fall_to_workers_the_figures_are_one_process(shared: list[Any]) -> None:
+    every = [record for record, _ in shared]
     master = Measures()
-    for part in (every[:border], every[border:]):
-        master.merge(Measures.from_json(json.loads(json.dumps(counted(part).to_json()))))
+    for worker in range(4):
+        part = counted([record for record, whose in shared if whose == worker])
+        master.merge(Measures.from_json(json.loads(json.dumps(part.to_json()))))
     assert master.to_json() == counted(every).to_json()
+    assert figures(master) == figures(counted(every))
 
 
 @given(every=st.lists(records(), max_size=12))

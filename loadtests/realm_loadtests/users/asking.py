@@ -15,7 +15,7 @@ from realm_loadtests.records.records import Outcome, Record
 from realm_loadtests.scenarios import Ask, Scenario
 from realm_loadtests.settings import KEY_VARIABLE, Settings
 from realm_loadtests.users.lines import PATH, Line, line_to
-from realm_loadtests.users.tenants import Tenant, read_tenants, tenant_of
+from realm_loadtests.users.tenants import Tenant, Turns, read_tenants
 from realm_loadtests.wire.exchange import HungUp, Timing
 from realm_loadtests.wire.failures import ExchangeFailure
 
@@ -42,7 +42,7 @@ class Asker:
         self._environment = environment
         self._settings = settings
         self._collector = collector
-        self._tenants = read_tenants(Path(settings.tenants)) if settings.tenants else []
+        self._turns = Turns(read_tenants(Path(settings.tenants))) if settings.tenants else None
         # -1 is locust's answer for a worker that the master has not numbered.
         self.worker = max(0, getattr(environment.runner, "worker_index", 0))
 
@@ -87,10 +87,10 @@ class Asker:
         return None
 
     def _tenant(self, user: int) -> Tenant | None:
-        if not self._tenants:
+        if self._turns is None:
             return None
         # Users and arrivals are numbered in each worker by itself: the workers' numbers must not coincide.
-        return tenant_of(self._tenants, user * self._settings.processes + self.worker)
+        return self._turns.of(user * self._settings.processes + self.worker)
 
     def miss(self, user: int, intended: int) -> None:
         """Record a request that was due within the run and never sent: no stream was free for it."""

@@ -55,14 +55,22 @@ def _tenant(path: Path, number: int, parts: Sequence[str]) -> Tenant:
     return Tenant(name, key, weight)
 
 
-def tenant_of(tenants: Sequence[Tenant], number: int) -> Tenant:
-    """The tenant of user or arrival `number`: in proportion to the weights, evenly spread, the same each run.
+class Turns:
+    """Whose turn each user's or arrival's is: in proportion to the tenants' weights, evenly spread, the same
+    each run.
 
     The fractional parts of multiples of the golden ratio fill [0, 1) evenly for any count (Weyl).
     """
-    place = (number * ((5**0.5 - 1) / 2)) % 1.0
-    borders = list(itertools.accumulate(tenant.weight for tenant in tenants))
-    return tenants[min(bisect_right(borders, place * borders[-1]), len(tenants) - 1)]
+
+    def __init__(self, tenants: Sequence[Tenant]) -> None:
+        self._tenants = tenants
+        self._borders = list(itertools.accumulate(tenant.weight for tenant in tenants))
+
+    def of(self, number: int) -> Tenant:
+        """The tenant of user or arrival `number`."""
+        place = (number * ((5**0.5 - 1) / 2)) % 1.0
+        index = bisect_right(self._borders, place * self._borders[-1])
+        return self._tenants[min(index, len(self._tenants) - 1)]
 
 
 def jain(values: Sequence[float]) -> float | None:
