@@ -26,7 +26,7 @@ from realm_harness.report.wire import wire_views
 
 _TEMPLATES = Path(__file__).parent / "templates"
 MAX_PLOT_BYTES = 1_500_000
-MAX_PLOTS = 8
+MAX_PLOTS = 12
 _MAX_TEXT = 4_000
 # The figures of the report's second load table.
 _RATES = ("tokens_per_second", "tokens_per_second_per_user", "requests", "completed", "failed", "cut")

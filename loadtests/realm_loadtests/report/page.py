@@ -16,6 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from realm_loadtests.report.checks import Check, headline, limitation
+from realm_loadtests.report.course import course
 from realm_loadtests.report.text import number, visible
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -76,6 +77,7 @@ def render_page(result: Mapping[str, Any], found: Sequence[Check]) -> str:
         outcome=outcome,
         words=words,
         checks=found,
+        course=course(result),
         load=_load(result),
         tiles=_tiles(result),
         latencies={name: title for name, title in LATENCIES.items() if figures.get(name, {}).get("count")},
