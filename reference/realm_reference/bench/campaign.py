@@ -138,6 +138,6 @@ def table(outcome: Outcome) -> list[str]:
         f"{outcome.cancelled} of them left early, {outcome.adapted} had an adapter,"
         f" {outcome.guessing} guessed ({outcome.draft_tokens} guesses, {outcome.draft_accepted} kept)",
         f"{outcome.steps} steps, {batch:.1f} sequences a step, {outcome.prefix_hit_tokens} positions found"
-        f" in others' pages, {outcome.preemptions} preemptions,",
+        f" in others' pages, {outcome.preemptions} preemptions",
         f"{outcome.pages_held} bytes of pages held at the end",
     ]
