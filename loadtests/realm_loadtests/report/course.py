@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
-def course(result: dict[str, Any]) -> list[str]:
+def course(result: Mapping[str, Any]) -> list[str]:
     """Lines on when nothing was completed, and on the figures whose last third differs from the first."""
     lines = [_outage(each) for each in result["outages"]]
     found = result["drift"]
@@ -22,7 +23,7 @@ def course(result: dict[str, Any]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _outage(found: dict[str, Any]) -> str:
+def _outage(found: Mapping[str, Any]) -> str:
     begin = "the start" if found["from_s"] is None else f"{found['from_s']:.1f} s"
     end = "the end" if found["to_s"] is None else f"{found['to_s']:.1f} s"
     kinds = ", ".join(f"{kind} {count}" for kind, count in found["errors"].items())
