@@ -24,7 +24,7 @@ from realm_loadtests.users.asking import Asker
 from realm_loadtests.users.lines import Line
 
 _LATECOMER: Final = 2.0  # seconds; who starts its users so long after the others has come in later
-_EARLIEST: Final = 0.0005  # seconds; a shorter sleep than that is only a turn for the others
+_COARSE: Final = 0.0012  # seconds: a sleep may be a millisecond too long, so the last is waited for in turns
 
 
 class OpenLoopUser(User):
@@ -94,7 +94,7 @@ class OpenLoopUser(User):
     def _wait_until(self, intended: int) -> bool:
         """Sleep until the moment; False if the run is stopped before it."""
         while (left := (intended - perf_counter_ns()) / 1e9) > 0:
-            gevent.sleep(left if left > _EARLIEST else 0)
+            gevent.sleep(max(0.0, left - _COARSE))
             if self.collector.stopped is not None and self.collector.stopped <= intended:
                 return False
         return True
