@@ -81,7 +81,7 @@ class JitRunner:
 
         The code is compiled or loaded here, rather than in somebody's first step.
         """
-        if len(self._pages.keys):
+        if self._pages.keys.shape[2]:
             raise ValueError("the pages of a runner are reserved once")
         self._pages = self._new_pages(pages)
         for rank in range(1, self._ranks):
@@ -109,8 +109,8 @@ class JitRunner:
 
     def copy_page(self, source: int, target: int) -> None:
         """Make `target` hold what `source` holds."""
-        self._pages.keys[target] = self._pages.keys[source]
-        self._pages.values[target] = self._pages.values[source]
+        self._pages.keys[:, :, target] = self._pages.keys[:, :, source]
+        self._pages.values[:, :, target] = self._pages.values[:, :, source]
 
     def step(self, chunks: Sequence[Chunk]) -> Floats:
         """All chunks at once; [rows, V]."""
@@ -163,8 +163,8 @@ class JitRunner:
         c = self.config
         width = padded(c.head_dim, LANES)
         return Pages(
-            aligned_zeros((count, c.n_layers, c.n_kv_heads, width, PAGE), np.float32),
-            aligned_zeros((count, c.n_layers, c.n_kv_heads, PAGE, width), np.float32),
+            aligned_zeros((c.n_layers, c.n_kv_heads, count, width, PAGE), np.float32),
+            aligned_zeros((c.n_layers, c.n_kv_heads, count, PAGE, width), np.float32),
         )
 
     def _room_for_logits(self, rows: int) -> Floats:

@@ -86,9 +86,11 @@ def _mix_values(
     column = 0
     while column + _COLUMNS * VECTOR <= row:
         sums = r.zero_rows(_COLUMNS)
-        for position in range(first, last + 1):
-            at = values + pages[position // LANES] * stride + position % LANES * row + column
-            sums = r.add_vectors(v.broadcast(weights + position * 4), at, VECTOR, sums)
+        for index in range(first // LANES, last // LANES + 1):
+            page, begin = values + pages[index] * stride + column, index * LANES
+            for slot in range(max(first - begin, 0), min(last - begin, LANES - 1) + 1):
+                weight = v.broadcast(weights + (begin + slot) * 4)
+                sums = r.add_vectors(weight, page + slot * row, VECTOR, sums)
         r.store_rows(out + column, VECTOR, r.scale_rows(v.splat(share), sums))
         column += _COLUMNS * VECTOR
     while column < row:

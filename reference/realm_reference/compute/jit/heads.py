@@ -23,8 +23,9 @@ def _turn(t: Task, layer: int, part: int, row: int, head: int) -> None:
     # qkv [rows, ..] -> own_head[0] [d]
     net, out, d = t.net, t.work.own_head[t.rank, 0], t.net.head_dim
     start = net.matrices[layer, part].column + head * d
+    own = t.work.qkv[row, start : start + d]
     for i in range(d):
-        out[i] = t.work.qkv[row, start + i]
+        out[i] = own[i]
     if net.head_norms.shape[0]:
         x, weight = out.ctypes.data, net.head_norms[layer, part].ctypes.data
         arithmetic.norm(x, weight, d, net.epsilon, x)
@@ -35,14 +36,17 @@ def _turn(t: Task, layer: int, part: int, row: int, head: int) -> None:
 @compiled
 def keep(t: Task, layer: int, row: int) -> None:
     """Put a row's keys and values into its page."""
-    pages, position, d = t.pages, t.order.positions[row], t.net.head_dim
+    position, d = t.order.positions[row], t.net.head_dim
     page, slot = t.order.page_table[t.order.page_lists[row] + position // LANES], position % LANES
     key, start = t.work.own_head[t.rank, 0], t.net.matrices[layer, V].column
     for group in range(t.net.n_kv_heads):
         _turn(t, layer, K, row, group)
+        value = t.work.qkv[row, start + group * d : start + group * d + d]
+        kept_key = t.pages.keys[layer, group, page, :, slot]
+        kept_value = t.pages.values[layer, group, page, slot]
         for i in range(d):
-            pages.keys[page, layer, group, i, slot] = key[i]
-            pages.values[page, layer, group, slot, i] = t.work.qkv[row, start + group * d + i]
+            kept_key[i] = key[i]
+            kept_value[i] = value[i]
 
 
 @compiled
@@ -57,8 +61,9 @@ def look(t: Task, layer: int, row: int, head: int) -> None:
     last, window = t.order.positions[row], net.windows[layer]
     first = max(0, last + 1 - window) if window else 0
     group = head // (net.n_heads // net.n_kv_heads)
-    keys, values = t.pages.keys[:, layer, group], t.pages.values[:, layer, group]
+    keys, values = t.pages.keys[layer, group], t.pages.values[layer, group]
     table = t.order.page_table[t.order.page_lists[row] :]
     attend(query, keys, values, table, first, last, t.work.own_scores[t.rank], seen)
+    mixed = t.work.mixed[row, head * d : head * d + d]
     for i in range(d):
-        t.work.mixed[row, head * d + i] = seen[i]
+        mixed[i] = seen[i]

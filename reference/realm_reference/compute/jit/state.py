@@ -69,8 +69,8 @@ class Network(NamedTuple):
 class Pages(NamedTuple):
     """Keys and values; see `attention` for a page's inside. Widths are padded to a vector."""
 
-    keys: Floats  # [pages, layers, kv_heads, head_dim, LANES]
-    values: Floats  # [pages, layers, kv_heads, LANES, head_dim]
+    keys: Floats  # [layers, kv_heads, pages, head_dim, LANES]
+    values: Floats  # [layers, kv_heads, pages, LANES, head_dim]
 
 
 class Order(NamedTuple):

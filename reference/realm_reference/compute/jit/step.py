@@ -132,10 +132,11 @@ def _attention(t: Task, layer: int) -> None:
         item = _next(t, stages + KEEP_STAGE)
     _settle(t, stages + KEEP_STAGE)
 
-    item = _claim(t, stages + LOOK_STAGE)
-    while item >= 0:
-        for pair in range(item, n * net.n_heads, items):  # neighbours cost alike: each item gets its share
-            look(t, layer, pair // net.n_heads, pair % net.n_heads)
+    item, alike = _claim(t, stages + LOOK_STAGE), net.n_heads // net.n_kv_heads if n > 1 else 1
+    while item >= 0:  # heads that see the same keys beside each other; rows that cost alike shared out
+        for first in range(item * alike, n * net.n_heads, items * alike):
+            for pair in range(first, first + alike):
+                look(t, layer, pair // net.n_heads, pair % net.n_heads)
         item = _next(t, stages + LOOK_STAGE)
     _settle(t, stages + LOOK_STAGE)
 
@@ -210,8 +211,7 @@ def _project_onto(t: Task, layer: int, part: int, stage: int, x: Any) -> None:
 
 @compiled
 def _add_normed(t: Task, stage: int, weight: Any) -> None:
-    """hidden + added, normed."""
-    # hidden, added [rows, d], [d] -> hidden
+    """hidden + added [rows, d], normed with the weight [d] -> hidden."""
     item = _claim(t, stage)
     while item >= 0:
         for row in range(item, t.order.n_rows[0], team.items_of(t.ranks)):
@@ -224,8 +224,7 @@ def _add_normed(t: Task, stage: int, weight: Any) -> None:
 
 @compiled
 def _gate(t: Task, layer: int, item: int) -> None:
-    """activation(gate) * up, in the place of gate: an item's outputs."""
-    # gate_up [rows, 2 * f]
+    """activation(gate) * up, in the place of gate: an item's outputs of gate_up [rows, 2 * f]."""
     gate, up = t.net.matrices[layer, GATE], t.net.matrices[layer, UP]
     first, last = tiles_of(t, gate, item)
     for row in range(t.order.n_rows[0]):
