@@ -104,3 +104,25 @@ def test_the_instruments_error_stands_beside_the_latency(result: dict[str, Any])
     page = render_page(result, checks(result, 0.0))
     assert page.count("± 0.12</i>") == page.count("± 1.38</i>") == 2
     assert "calibrated on this machine at 64 streams" in page
+
+
+def test_the_terminal_tells_of_stalls_where_there_were_some(result: dict[str, Any]) -> None:
+    result["figures"]["stalls"] |= {
+        "count": 3,
+        "share_of_streams": 0.125,
+        "of_streams": 16,
+        "over_ms": 20.0,
+        "length_ms": {"p50": 205.0, "max": 1250.0},
+    }
+    [line] = [line for line in summarise(result).splitlines() if "stalls" in line]
+    assert " ".join(line.split()) == (
+        "stalls 3 in 12.5% of 16 streams: gaps over 20.0 ms, p50 205.0 ms, max 1250 ms"
+    )
+    result["figures"]["stalls"]["count"] = 0
+    assert "stalls" not in summarise(result)
+
+
+def test_the_terminal_tells_where_the_server_disagrees(result: dict[str, Any]) -> None:
+    assert "The server's own figures" not in summarise(result)
+    result["server"] = {"findings": ["it counted 9 requests,\x1b its clients sent 5"]}
+    assert "  The server's own figures: it counted 9 requests,\\x1b its clients sent 5\n" in summarise(result)

@@ -29,8 +29,15 @@ def summarise(result: dict[str, Any]) -> str:
     ]
     for title, key in ROWS:
         lines.append(f"  {title:<22}" + "".join(f"{number(figures[key][name]):>10}" for name in COLUMNS))
-    lines += ["", *_rates(figures), *_errors(figures), *course(result), *_arrivals(result), *_tenants(result)]
-    lines += _objectives(result)
+    lines += [
+        "",
+        *_rates(figures),
+        *_stalls(figures["stalls"]),
+        *_lengths(result["lengths"]),
+        *_errors(figures),
+        *course(result),
+    ]
+    lines += [*_arrivals(result), *_tenants(result), *_server(result["server"]), *_objectives(result)]
     lines += ["", *_trust(result), *_error_bar(result["calibration"])]
     if result["generator"]["may_be_the_bottleneck"]:
         lines += ["", *_warning(result["generator"])]
@@ -103,6 +110,14 @@ def _tenants(result: dict[str, Any]) -> list[str]:
     return [*lines, f"  Jain's fairness index of their tokens: {number(found['jain_tokens'])}"]
 
 
+def _server(found: dict[str, Any] | None) -> list[str]:
+    """Where the server's own figures and its clients' disagree."""
+    lines = [
+        f"  The server's own figures: {visible(finding)}" for finding in (found or {}).get("findings", [])
+    ]
+    return ["", *lines] if lines else []
+
+
 def _objectives(result: dict[str, Any]) -> list[str]:
     lines = []
     for verdict in result["slo"]:
@@ -130,6 +145,26 @@ def _rates(figures: dict[str, Any]) -> list[str]:
         f"  {'requests':<22}{figures['requests']:>10}   {figures['completed']} completed, "
         f"{figures['failed']} failed, {figures['cut']} cut by the end of the run",
     ]
+
+
+def _stalls(found: dict[str, Any]) -> list[str]:
+    if not found["count"]:
+        return []
+    length = found["length_ms"]
+    return [
+        f"  {'stalls':<22}{found['count']:>10}   in {found['share_of_streams']:.1%} of {found['of_streams']} "
+        f"streams: gaps over {number(found['over_ms'])} ms, p50 {number(length['p50'])} ms, "
+        f"max {number(length['max'])} ms"
+    ]
+
+
+def _lengths(found: dict[str, Any] | None) -> list[str]:
+    if not found or not found["prompts"]:
+        return []
+    line = f"  {'drawn lengths':<22}{found['prompts']:>10}   prompts, {found['exact']:.1%} exact by usage"
+    if found["answers"]:
+        line += f"; {found['whole']:.1%} of the answers went so far"
+    return [line]
 
 
 def _errors(figures: dict[str, Any]) -> list[str]:
