@@ -89,11 +89,21 @@ class Distribution:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """The instrument's own error on the machine of the run, measured with so many streams: p99 in ms."""
+
+    streams: int
+    ttft_ms: float
+    itl_ms: float
+
+
+@dataclass(frozen=True)
 class Load:
     """A load test: latencies in ms by figure name (ttft_ms, itl_ms, e2e_ms), rates in tokens per second.
 
     The generator's own part: the share of a processor that it used, how late it woke (p99, ms; None where not
-    measured), and `bottleneck`, whether its delay may show in the latencies.
+    measured), and `bottleneck`, whether its delay may show in the latencies; `calibration` is None where its
+    error was never measured.
     """
 
     started: str
@@ -116,6 +126,7 @@ class Load:
     bottleneck: bool = False
     generator_cpu_share: float | None = None
     generator_lag_ms: float | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from realm_harness.report.model import (
     CASE_VERDICTS,
     LEVELS,
+    Calibration,
     Case,
     Clause,
     Conformance,
@@ -186,6 +187,15 @@ def load_of(results: Mapping[str, Any]) -> Load:
         bottleneck=generator["may_be_the_bottleneck"].value is True,
         generator_cpu_share=generator["cpu_share"].optional_number(),
         generator_lag_ms=generator["lag_ms"].or_empty()["p99"].optional_number(),
+        calibration=None if root["calibration"].value is None else _calibration(root["calibration"]),
+    )
+
+
+def _calibration(node: Node) -> Calibration:
+    return Calibration(
+        streams=node["streams"].count(),
+        ttft_ms=node["ttft"]["p99"].number(),
+        itl_ms=node["itl"]["p99"].number(),
     )
 
 

@@ -90,6 +90,17 @@ def test_figures_stand_beside_their_definitions(make_run: Callable[..., Run]) ->
     assert "has not been calibrated" in text
 
 
+def test_a_calibrated_instrument_s_error_is_said(
+    make_run: Callable[..., Run], load_json: dict[str, Any]
+) -> None:
+    ttft, itl = ({"p50": 0.01, "p99": p99, "count": 90} for p99 in (0.41, 0.62))
+    load_json["calibration"] = {"streams": 64, "ttft": ttft, "itl": itl, "trusted": True}
+    text = Page(render_html(make_run(load=load_json))).text
+    assert "has not been calibrated" not in text
+    for part in ("with 64 streams", "0.41 ms in the time to the first token", "0.62 ms between tokens"):
+        assert part in text
+
+
 def test_what_was_tested_is_said(make_run: Callable[..., Run]) -> None:
     text = Page(render_html(make_run())).text
     for fact in (
