@@ -27,7 +27,10 @@ class Settings:
     at a time; None is the closed loop. `processes` share the users or the arrivals. `scenario` is a key of
     `SCENARIOS`, `adapters` are those that its requests may name, `tenants` a file of tenants' keys (see
     `tenants.py`), `stall_factor` the multiple of the run's median gap that is a stall, `metrics` the
-    page of the server's own metrics (None: /metrics of the URL; empty: none is asked for). `folder` is where
+    page of the server's own metrics (None: /metrics of the URL; empty: none is asked for). `prompt_tokens`
+    and `output_tokens` are the lengths of scenario `lengths` (see `scenarios/spread.py`), `pieces` texts of
+    one token each, and `prompt_overhead` the tokens of a prompt beside them, both as the target counts.
+    `folder` is where
     records and measures go (None: nowhere, for a locust run by hand).
     """
 
@@ -49,6 +52,10 @@ class Settings:
     tenants: str | None = None
     stall_factor: float = 4.0
     metrics: str | None = None
+    prompt_tokens: str | None = None
+    output_tokens: str | None = None
+    pieces: tuple[str, ...] = ()
+    prompt_overhead: int = 0
     folder: str | None = None
 
     def to_environment(self, api_key: str | None) -> dict[str, str]:

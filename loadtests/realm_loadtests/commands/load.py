@@ -19,6 +19,7 @@ from realm_loadtests.commands.parameters import (
     parse_duration,
     parse_objectives,
     parse_share,
+    parse_spread,
 )
 from realm_loadtests.commands.schema import schema_command
 from realm_loadtests.commands.worker import parse_address, worker_command
@@ -32,6 +33,7 @@ from realm_loadtests.runs.launch import MASTER_PORT, LocustFailed
 from realm_loadtests.runs.loadtest import RESULT_FILE, Unwritten, exit_code, report, run
 from realm_loadtests.runs.preflight import TargetUnusable
 from realm_loadtests.scenarios import SCENARIOS
+from realm_loadtests.scenarios.spread import FORMS as SPREADS
 from realm_loadtests.settings import KEY_VARIABLE, Settings
 from realm_loadtests.users.arrivals import FORMS
 
@@ -90,9 +92,7 @@ _SUMMARY = click.option(
 @click.option(
     "--scenario",
     type=click.Choice(sorted(SCENARIOS)),
-    default="chat",
-    show_default=True,
-    help="What the users do.",
+    help="What the users do.  [default: chat, or lengths where one is given]",
 )
 @click.option(
     "--adapter", "adapters", multiple=True, help="One that requests may name (scenario adapters); repeatable."
@@ -120,6 +120,18 @@ _SUMMARY = click.option(
 )
 @click.option("--model", default="", help="Model to ask for.  [default: the first of /v1/models]")
 @click.option("--max-tokens", default=64, type=click.IntRange(1), show_default=True, help="Longest answer.")
+@click.option(
+    "--prompt-tokens",
+    metavar="LENGTHS",
+    type=parse_spread,
+    help=f"Prompts of exactly so many tokens, as the server counts them: {SPREADS}.",
+)
+@click.option(
+    "--output-tokens",
+    metavar="LENGTHS",
+    type=parse_spread,
+    help="Each answer's own max_tokens, drawn alike; the report says how many answers went so far.",
+)
 @click.option("--prompt", help="Ask this each time.  [default: a built-in set]")
 @click.option("--seed", default=0, show_default=True, help="Decides prompts and sampling seeds.")
 @click.option("--api-key", envvar=KEY_VARIABLE, help=f"Better given in {KEY_VARIABLE}.")
@@ -196,6 +208,7 @@ def run_command(
     summary: Path | None,
     workers: int | None,
     bind: tuple[str, int],
+    scenario: str | None,
     **options: Any,
 ) -> None:
     """Load-test the OpenAI-compatible server at URL with streaming users.
@@ -212,12 +225,16 @@ def run_command(
             )
         options["processes"] = workers
         click.echo(f"Waiting for {workers} workers: realm load worker THIS-HOST:{bind[1]}", err=True)
+    drawn = options["prompt_tokens"] or options["output_tokens"]
+    if drawn and (scenario not in (None, "lengths") or options["prompt"]):
+        raise click.UsageError("--prompt-tokens and --output-tokens draw prompts: leave the other ones out")
     users = users or (OPEN_LOOP_STREAMS if arrivals else CLOSED_LOOP_USERS)
     settings = Settings(
         url=url,
         duration_s=duration,
         users=users,
         arrivals=arrivals,
+        scenario=scenario or ("lengths" if drawn else "chat"),
         spawn_rate=spawn_rate or min(float(users), 100.0),
         folder=str(out.resolve()),
         **options,

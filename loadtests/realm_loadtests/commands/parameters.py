@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from realm_loadtests.figures.slo import Objective, SloError, parse
+from realm_loadtests.scenarios.spread import Spread, SpreadError
 from realm_loadtests.users.arrivals import Arrivals, ArrivalsError
 from realm_loadtests.users.tenants import TenantsError, read_tenants
 
@@ -50,6 +51,15 @@ def parse_arrivals(text: str) -> str:
     try:
         Arrivals.parse(text)
     except ArrivalsError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
+
+
+def parse_spread(text: str) -> str:
+    """A distribution of lengths in tokens."""
+    try:
+        Spread.parse(text)
+    except SpreadError as error:
         raise click.BadParameter(str(error)) from None
     return text
 

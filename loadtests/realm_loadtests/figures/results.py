@@ -16,6 +16,7 @@ from realm_loadtests.calibration import instrument as calibration
 from realm_loadtests.figures import slo, stalls
 from realm_loadtests.figures.course import drift, outages
 from realm_loadtests.figures.definitions import BUSY_SHARE, DEFINITIONS, LATE_MS
+from realm_loadtests.figures.lengths import lengths
 from realm_loadtests.figures.resampling import intervals
 from realm_loadtests.figures.serverside import compare
 from realm_loadtests.figures.steady import warm_up_s
@@ -74,6 +75,7 @@ def build(
         "outages": outages(records),
         "drift": drift(records, warm_up_s(records) or 0.0, measures.window_s, settings["seed"]),
         "arrivals": arrivals(measures, records) if settings["arrivals"] else None,
+        "lengths": lengths(records),
         "tenants": tenants(records, measures.window_s, limit_us),
         "slo": [objective.judge(found) for objective in objectives],
         "server": compare(scrapes, measures, records, _error_ms(used, calibrated)),

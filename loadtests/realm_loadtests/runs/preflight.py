@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from realm_loadtests.runs.tokenizer import Unmeasured, counted_by, measured
 from realm_loadtests.scenarios import user_scenario
 from realm_loadtests.settings import Settings
 from realm_loadtests.wire.connection import Connection, Target, build_request
@@ -45,12 +46,15 @@ class Preflight:
 
 
 def check(settings: Settings, *, api_key: str | None) -> Preflight:
-    """Look at the target; fill in `model` if it is empty, and drop `include_usage` if it is refused.
+    """Look at the target; fill in `model` if it is empty, drop `include_usage` if it is refused, and learn
+    what is one token if prompts have lengths.
 
     Raises `TargetUnusable`. A target that answers but fails (a 500, a broken stream) passes: measuring that
     is the load test's work.
     """
     if is_websocket(settings.url):
+        if settings.scenario == "lengths":
+            raise TargetUnusable("prompts of exact lengths need a target at http(s)://: give that URL")
         return Preflight(_try_generate(settings, api_key), None)
     target = Target.parse(settings.url)
     listing = build_request(target, "GET", "/models", api_key=api_key)
@@ -63,7 +67,18 @@ def check(settings: Settings, *, api_key: str | None) -> Preflight:
             refusal = ExchangeFailure(f"http_{head.status}", "the list of models is refused")
             raise TargetUnusable(_sentence(settings.url, refusal))
         settings = replace(settings, model=_first_model(settings.url, head.status, body))
+    if settings.scenario == "lengths":
+        settings = _learn_tokens(settings, target, api_key)
     return Preflight(_try_stream(settings, target, api_key), head.headers.get("server"))
+
+
+def _learn_tokens(settings: Settings, target: Target, api_key: str | None) -> Settings:
+    try:
+        return measured(settings, counted_by(settings, target, api_key))
+    except Unmeasured as reason:
+        raise TargetUnusable(f"{settings.url}: {reason}") from None
+    except ExchangeFailure as failure:
+        raise TargetUnusable(_sentence(settings.url, failure)) from failure
 
 
 def _first_model(url: str, status: int, body: bytes) -> str:

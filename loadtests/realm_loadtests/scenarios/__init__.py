@@ -6,6 +6,7 @@ from random import Random
 from typing import Final
 
 from realm_loadtests.scenarios.chat import Chat
+from realm_loadtests.scenarios.drawn import Drawn
 from realm_loadtests.scenarios.forms import Adapters, Structured
 from realm_loadtests.scenarios.habits import Cancel, SlowReaders
 from realm_loadtests.scenarios.lengths import LongAnswer, LongPrompt, Mixed
@@ -19,6 +20,7 @@ SCENARIOS: Final[dict[str, type[Scenario]]] = {
     "chat": Chat,
     "long-prompt": LongPrompt,
     "long-answer": LongAnswer,
+    "lengths": Drawn,
     "mixed": Mixed,
     "shared-prefix": SharedPrefix,
     "conversation": Conversation,
