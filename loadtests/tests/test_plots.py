@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
+import pytest
 from realm_loadtests.records.records import Record
 from realm_loadtests.report.plots import draw, open_streams
 
@@ -57,6 +59,13 @@ def test_little_is_drawn_and_nothing_is_not() -> None:
     assert draw([Record("failed", at_us=0, e2e_us=1, error="timeout")]) == {}
     one_token = Record("completed", at_us=0, e2e_us=9_000, token_us=[8_000])
     assert set(draw([one_token])) == {"ttft_over_time", "ttft_cdf", "e2e_cdf"}
+
+
+@pytest.mark.parametrize(("count", "at_us"), [(1, 0), (2, 7_654_321), (9, 0)])
+def test_records_of_the_same_moment_are_drawn(count: int, at_us: int) -> None:
+    records = [replace(record, at_us=at_us) for record in some_records(count)]
+    assert set(draw(records)) == {*OVER_TIME, *DISTRIBUTIONS}
+    assert draw([record for record in records if record.outcome == "failed"]) == {}
 
 
 def test_what_the_result_found_is_drawn_with_the_records() -> None:
