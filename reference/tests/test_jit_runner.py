@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from realm_reference.compute.numpy import numpy_arrays
+from realm_reference.engine import Engine
 from realm_reference.model.adapters import Adapter, Factors, Target, projection_shapes
 from realm_reference.model.compute import Compute, prepare_jit
 from realm_reference.model.config import LlamaConfig
+from realm_reference.model.errors import AdapterFileError
 from realm_reference.model.gguf import GGUFFile, open_gguf
 from realm_reference.model.model import load_model
 from realm_reference.model.packed_weights import PackedWeights, load_packed_weights
 from realm_reference.model.runner import PAGE, Chunk, Runner
 from realm_reference.model.transformer import Transformer
 from realm_reference.model.weights import load_weights
+from realm_reference.serve_adapters import load_all
 
 _DATA = Path(__file__).parent / "data"
 _FAMILY = ["llama3-factors", "qwen2", "qwen2-yarn", "qwen3", "gemma3"]
@@ -219,6 +223,18 @@ def test_a_slot_or_room_that_is_not_there_is_an_error(make_runner: MakeRunner, t
         runner.load_adapter(0, _adapter(runner.config, 2, 1))
     with pytest.raises(ValueError, match="reserved once"):
         runner.reserve(3)
+
+
+def test_one_adapter_too_many_is_one_line_and_changes_nothing(
+    make_runner: MakeRunner, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realm_reference.model.jit_runner.ADAPTER_SLOTS", 2)
+    runner = make_runner(tiny_gguf, pages=0)
+    adapters = [_adapter(runner.config, 2, seed) for seed in range(3)]
+    with closing(Engine(runner)) as engine:
+        with pytest.raises(AdapterFileError, match=r"'adapter-2'.* holds 2 at a time.*--compute numpy$"):
+            load_all(engine, adapters)
+        assert engine.adapters.loaded == ["adapter-0", "adapter-1"]
 
 
 def test_a_model_that_is_loaded_to_be_compiled_says_so(tiny_gguf: Path) -> None:

@@ -30,6 +30,7 @@ from realm_reference.compute.jit.step import run
 from realm_reference.compute.jit.team import new_bells
 from realm_reference.model.adapters import MAX_RANK, TARGETS, Adapter
 from realm_reference.model.config import LlamaConfig
+from realm_reference.model.errors import AdapterFileError
 from realm_reference.model.jit_network import new_network
 from realm_reference.model.packed_weights import PackedWeights
 from realm_reference.model.runner import BASE, PAGE, Chunk, Floats
@@ -37,6 +38,8 @@ from realm_reference.model.runner import BASE, PAGE, Chunk, Floats
 Precision = Literal["exact", "int8"]
 
 ADAPTER_SLOTS = 256
+"""Adapters in memory at a time; what the compiled step needs of them is reserved at the start."""
+
 assert PAGE == LANES  # a page's positions are a vector's lanes: see `compute.jit.attention`
 
 
@@ -92,9 +95,14 @@ class JitRunner:
         self._run(self._logits, (0, 0), embeds=False)
 
     def load_adapter(self, slot: int, adapter: Adapter) -> None:
-        """Hold `adapter` as `slot`."""
-        if not 0 < slot <= ADAPTER_SLOTS:
+        """Hold `adapter` as `slot`; AdapterFileError if there are no more."""
+        if slot <= BASE:
             raise ValueError(f"an adapter's slot is 1 to {ADAPTER_SLOTS}, not {slot}")
+        if slot > ADAPTER_SLOTS:
+            raise AdapterFileError(
+                f"no room for the adapter {adapter.name!r}: the compiled path holds {ADAPTER_SLOTS} at"
+                " a time, those in use included; load fewer, or start with --compute numpy"
+            )
         held = self._adapter_memory[slot] = []
         for index, layer in enumerate(adapter.layers):
             for target, factors in layer.items():
