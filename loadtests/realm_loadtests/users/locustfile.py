@@ -50,7 +50,7 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
         environment.events.test_start.add_listener(
             lambda **_: gevent.spawn(_end_after, environment, collector, settings.duration_s, end)
         )
-        gevent.spawn(_show_progress, runner, collector)
+        gevent.spawn(_show_progress, environment, collector)
         environment.events.quit.add_listener(lambda **_: _say(collector.finish()))
 
 
@@ -113,17 +113,22 @@ def _end_after(environment: Any, collector: Collector, duration_s: float, end: C
     while (left := duration_s - collector.window_s) > 0:
         gevent.sleep(left)
     end()
+    _quit(environment)
+
+
+def _quit(environment: Any) -> None:
+    """End this process: with a web UI, locust would stay for its sake."""
     environment.runner.quit()
     if environment.web_ui:
         environment.web_ui.stop()
 
 
-def _show_progress(runner: Any, collector: Collector) -> None:
+def _show_progress(environment: Any, collector: Collector) -> None:
     """Write a line of JSON each second to whoever started the test; end it if nobody is left to read."""
     while True:
         gevent.sleep(PROGRESS_INTERVAL_S)
-        if not _say(state(collector, runner.user_count)):
-            runner.quit()
+        if not _say(state(collector, environment.runner.user_count)):
+            _quit(environment)
             return
 
 
