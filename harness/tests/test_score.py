@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +83,11 @@ def test_defect_is_caught_by_the_case_that_claims_it(
     defect: str, claimed: dict[str, Future[list[CaseResult]]]
 ) -> None:
     case_id, (result,) = CLAIMS[defect], claimed[defect].result()
+    if result.verdict not in CAUGHT:
+        wait(
+            claimed.values()
+        )  # beside others a case that goes by the clock may see nothing: once more, alone
+        (result,) = run_against(MockServer(defects=[defect], api_key=KEY), load_cases([case_id]))
     assert result.verdict in CAUGHT, f"{case_id} says {result.verdict}: {result.message}"
     assert result.message
     assert result.repro.startswith("curl ")

@@ -34,9 +34,8 @@ def test_a_run_whose_disk_fills_says_its_figures_and_keeps_its_records(tmp_path:
     assert done.returncode == 2, done.stderr
     assert f"{served} completed" in done.stdout
     assert "records could not be written" in done.stdout
-    assert done.stderr.splitlines()[-1].startswith(
-        f"realm load: {tmp_path / 'load.json'} could not be written"
-    )
+    # Not the last line: where coverage is measured, it too finds the disk full.
+    assert f"\nrealm load: {tmp_path / 'load.json'} could not be written" in f"\n{done.stderr}"
     assert 0 < (tmp_path / "requests.jsonl").stat().st_size <= LIMIT_BYTES
     again = CliRunner().invoke(load, ["report", str(tmp_path)])
     assert again.exit_code == 0, again.output
