@@ -84,9 +84,7 @@ def test_defect_is_caught_by_the_case_that_claims_it(
 ) -> None:
     case_id, (result,) = CLAIMS[defect], claimed[defect].result()
     if result.verdict not in CAUGHT:
-        wait(
-            claimed.values()
-        )  # beside others a case that goes by the clock may see nothing: once more, alone
+        wait(claimed.values())  # beside others a case that goes by the clock may see nothing: again, alone
         (result,) = run_against(MockServer(defects=[defect], api_key=KEY), load_cases([case_id]))
     assert result.verdict in CAUGHT, f"{case_id} says {result.verdict}: {result.message}"
     assert result.message
