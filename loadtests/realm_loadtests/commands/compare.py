@@ -9,7 +9,7 @@ import click
 
 from realm_loadtests.commands.compare_run import compare_run_command
 from realm_loadtests.commands.groups import DefaultGroup
-from realm_loadtests.commands.parameters import parse_share
+from realm_loadtests.commands.parameters import comparison_option, threshold_option
 from realm_loadtests.commands.verdicts import report_comparison
 from realm_loadtests.figures.comparison import compare
 from realm_loadtests.records.records import RECORDS_FILE, Record, read_records
@@ -32,23 +32,14 @@ def compare_command() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Another run of each side, best taken in turns (A B A B).",
 )
-@click.option(
-    "--threshold",
-    default="5%",
-    show_default=True,
-    metavar="SHARE",
-    type=parse_share,
-    help="A change of less is none.",
-)
+@threshold_option
 @click.option("--seed", default=7, show_default=True, type=click.IntRange(0), help="Of the resampling.")
 @click.option(
     "--baseline",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="An earlier --json: judge whether B got worse beside A since then, instead of B against A.",
 )
-@click.option(
-    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the result there."
-)
+@comparison_option
 def folders_command(
     a: Path,
     b: Path,

@@ -10,9 +10,10 @@ import click
 
 from realm_loadtests.commands.parameters import (
     OPEN_LOOP_STREAMS,
+    comparison_option,
     parse_arrivals,
     parse_duration,
-    parse_share,
+    threshold_option,
 )
 from realm_loadtests.commands.verdicts import report_comparison
 from realm_loadtests.figures.comparison import compare
@@ -39,14 +40,7 @@ CLOSED_LOOP_USERS = 4
 @click.option("--scenario", type=click.Choice(sorted(SCENARIOS)), default="chat", show_default=True)
 @click.option("--model", default="", help="Model to ask for.  [default: each side's first]")
 @click.option("--max-tokens", default=64, type=click.IntRange(1), show_default=True, help="Longest answer.")
-@click.option(
-    "--threshold",
-    default="5%",
-    show_default=True,
-    metavar="SHARE",
-    type=parse_share,
-    help="A change of less is none.",
-)
+@threshold_option
 @click.option(
     "--baseline",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -67,9 +61,7 @@ CLOSED_LOOP_USERS = 4
     show_default=True,
     help="Folder for a folder of each run.",
 )
-@click.option(
-    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the result there."
-)
+@comparison_option
 def compare_run_command(
     url_a: str,
     url_b: str,

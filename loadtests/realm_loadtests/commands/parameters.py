@@ -80,3 +80,16 @@ def check_tenants(_: click.Context, __: click.Parameter, path: str | None) -> st
     except TenantsError as error:
         raise click.BadParameter(str(error)) from None
     return path
+
+
+threshold_option = click.option(
+    "--threshold",
+    default="5%",
+    show_default=True,
+    metavar="SHARE",
+    type=parse_share,
+    help="A change of less is none.",
+)
+comparison_option = click.option(
+    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the result there."
+)

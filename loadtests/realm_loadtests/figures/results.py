@@ -38,7 +38,6 @@ def build(
     *,
     seconds: float,
     note: str | None,
-    plots: dict[str, str],
     objectives: Sequence[slo.Objective] = (),
     scrapes: Sequence[Scrape] = (),
 ) -> dict[str, Any]:
@@ -82,7 +81,6 @@ def build(
         "generator": used,
         "calibration": calibrated,
         "definitions": DEFINITIONS,
-        "plots": plots,
     }
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 RECORDS_FILE = "requests.jsonl"
+Kept = TypeVar("Kept")
 
 Outcome = Literal["completed", "failed", "cut", "cancelled", "slow"]
 
@@ -119,11 +120,17 @@ class RecordFile:
 
 
 def read_records(folder: Path) -> Iterator[Record]:
-    """Read the records of a run; a line that a killed run or a full disk left unfinished is passed over."""
-    path = folder / RECORDS_FILE
+    """Read the records of a run."""
+    return read_lines(folder / RECORDS_FILE, Record)
+
+
+def read_lines(path: Path, make: Callable[..., Kept]) -> Iterator[Kept]:
+    """What is kept in a file, an object of JSON a line; nothing if there is no file. A line that a killed run
+    or a full disk left unfinished is passed over.
+    """
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             with suppress(ValueError, TypeError):
-                yield Record(**json.loads(line))
+                yield make(**json.loads(line))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from realm_loadtests.records.records import read_lines
 
 SCRAPES_FILE = "server.jsonl"
 
@@ -26,11 +27,5 @@ class Scrape:
 
 
 def read_scrapes(folder: Path) -> Iterator[Scrape]:
-    """Read the scrapes of a run; an unfinished line is passed over."""
-    path = folder / SCRAPES_FILE
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            with suppress(ValueError, TypeError):
-                yield Scrape(**json.loads(line))
+    """Read the scrapes of a run."""
+    return read_lines(folder / SCRAPES_FILE, Scrape)

@@ -115,7 +115,6 @@ def _write_result(
         records,
         seconds=seconds,
         note=note,
-        plots={},
         objectives=objectives,
         scrapes=list(read_scrapes(folder)),
     )
